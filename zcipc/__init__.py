@@ -1,0 +1,40 @@
+"""Zero-copy messages and arrays between processes, through lock-free queues in shared memory.
+
+    left, right = zcipc.Pipe()                       # ends go to multiprocessing.Process(args=...)
+    left.send({"any": "object", "a": array})         # right.recv()
+    with left.loan(nbytes) as buffer: ...            # write in place, sent when the block ends
+    with right.borrow() as buffer: ...               # read in place, released when the block ends
+
+Unrelated processes meet by name: `Listener("camera").accept()` and `Client("camera")`. The calls of the paper that this package
+reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use inside your own `@njit` functions see
+`zcipc.operations`; for the experiments, `zcipc.lab` and the command `zcipc`.
+"""
+
+from zcipc._version import __version__
+from zcipc.channel import Statistics
+from zcipc.connection import Connection, Pipe
+from zcipc.errors import (
+    Closed,
+    CorruptSegment,
+    ForeignSegment,
+    InvalidSegment,
+    LoanOpen,
+    MessageTooLarge,
+    NameNotFound,
+    NameTaken,
+    OutOfSharedMemory,
+    PeerDied,
+    PermissionDenied,
+    TimedOut,
+    VersionMismatch,
+    ZcipcError,
+)
+from zcipc.ipc import Ipc, ipc_destroy, ipc_init, ipc_receive, ipc_send
+from zcipc.listener import Client, Listener
+from zcipc.waiting import Waiting
+
+__all__ = [
+    "Client", "Closed", "Connection", "CorruptSegment", "ForeignSegment", "InvalidSegment", "Ipc", "Listener", "LoanOpen",
+    "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfSharedMemory", "PeerDied", "PermissionDenied", "Pipe", "Statistics",
+    "TimedOut", "VersionMismatch", "Waiting", "ZcipcError", "__version__", "ipc_destroy", "ipc_init", "ipc_receive", "ipc_send",
+]  # fmt: skip

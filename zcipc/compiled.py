@@ -1,0 +1,49 @@
+"""How the package compiles: one decorator, and the bare entry point of a compiled function.
+
+Numba's own cache looks only at the file a function stands in, so a change in `ring.py` would leave the compiled callers of
+`ring.py` stale. Here the stamp of a cached function is that of the whole package.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.typing.templates import Signature
+
+
+def _package_stamp(package: Path) -> tuple[int, int]:
+    """Newest modification time (ns) and total size (bytes) of the sources of `package`."""
+    states = [source.stat() for source in package.rglob("*.py")]
+    return max(state.st_mtime_ns for state in states), sum(state.st_size for state in states)
+
+
+_STAMP = _package_stamp(Path(__file__).parent)
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """`numba.njit`, compiled at its first call and cached on disk until any file of the package changes."""
+    return _compiled(function, nogil=False)
+
+
+def jit_nogil(function: Callable[..., Any]) -> Any:
+    """Like `jit`, and the interpreter lock is free while the function runs."""
+    return _compiled(function, nogil=True)
+
+
+def _compiled(function: Callable[..., Any], nogil: bool) -> Any:
+    dispatcher = njit(function, nogil=nogil, error_model="numpy")
+    dispatcher.enable_caching()
+    dispatcher._cache._cache_file._source_stamp = _STAMP
+    return dispatcher
+
+
+def entry_point(dispatcher: Any, signature: Signature) -> Callable[..., Any]:
+    """The compiled function itself, for calls from the interpreter.
+
+    It takes positional arguments of exactly the types of `signature` and skips the dispatcher, whose search for the right
+    specialisation costs more than the work of a small message.
+    """
+    dispatcher.compile(signature)
+    entry: Callable[..., Any] = dispatcher.overloads[signature.args].entry_point
+    return entry

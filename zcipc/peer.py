@@ -1,0 +1,72 @@
+"""Who sits at each end: the identity of a process, and whether it lives."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from zcipc.atomics import close_descriptor, is_readable, pidfd_open
+from zcipc.compiled import jit
+
+_PROC = Path("/proc")
+_STATE, _START_TIME = 0, 19  # fields of /proc/PID/stat counted after the name, see proc(5)
+_DEAD_STATES = ("Z", "X")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process, told apart from a later one with the same number and from one in another pid namespace."""
+
+    pid: int
+    start_time: int  # clock ticks since boot
+    namespace: int  # inode of the pid namespace
+
+    @classmethod
+    def of(cls, pid: int) -> "Identity":
+        """The identity of process `pid`.
+
+        Raises:
+            ProcessLookupError: there is no such process.
+        """
+        fields = _stat(pid)
+        if fields is None:
+            raise ProcessLookupError(f"there is no process {pid}")
+        return cls(pid, int(fields[_START_TIME]), _own_namespace())
+
+    @classmethod
+    def own(cls) -> "Identity":
+        return cls.of(os.getpid())
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs. A zombie is dead. A process of another pid namespace cannot be seen and counts as alive."""
+        if self.namespace != _own_namespace():
+            return True
+        fields = _stat(self.pid)
+        return fields is not None and fields[_STATE] not in _DEAD_STATES and int(fields[_START_TIME]) == self.start_time
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        line = (_PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return line.rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
+
+
+def _own_namespace() -> int:
+    return os.stat(_PROC / "self" / "ns" / "pid").st_ino
+
+
+@jit
+def has_ended(pid):
+    """Whether process `pid` has ended, for compiled code; a zombie has. False for 0: nobody sits there yet.
+
+    Knows only the number: `Identity.is_alive` also tells a process from its predecessor.
+    """
+    if pid <= 0:
+        return False
+    descriptor = pidfd_open(pid)
+    if descriptor < 0:
+        return True
+    ended = is_readable(descriptor)
+    close_descriptor(descriptor)
+    return ended

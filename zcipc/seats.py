@@ -1,0 +1,61 @@
+"""The two seats of a segment: which processes may use it. A seat is taken once, by one process, for good."""
+
+from zcipc.atomics import WORD, compare_exchange, fence, load, load_acquire, store, store_release
+from zcipc.compiled import jit
+from zcipc.errors import PermissionDenied
+from zcipc.peer import Identity
+from zcipc.ring import LINE
+from zcipc.segment import HEADER_BYTES, Segment
+
+SEATS = 2
+SEATS_END = HEADER_BYTES + SEATS * LINE  # bytes from the start of the segment
+
+# The words of a seat.
+_PID = 0 * WORD  # 0 while it is free; whoever changes that has the seat
+_START_TIME = 1 * WORD
+_NAMESPACE = 2 * WORD
+_TAKEN = 3 * WORD  # 1 once the words above are all there
+
+
+@jit
+def _take(seat, pid, start_time, namespace):
+    holder = compare_exchange(seat + _PID, 0, pid)
+    if holder == 0:
+        store(seat + _START_TIME, start_time)
+        store(seat + _NAMESPACE, namespace)
+        store_release(seat + _TAKEN, 1)  # RELEASE pairs with the ACQUIRE in _read(): identity before flag
+        fence()  # before the look at the other seat: of two that come at once, at least one sees both taken
+    return holder
+
+
+@jit
+def _read(seat):
+    taken = load_acquire(seat + _TAKEN)  # ACQUIRE pairs with the RELEASE in _take()
+    return taken, load(seat + _PID), load(seat + _START_TIME), load(seat + _NAMESPACE)
+
+
+def seat_address(segment: Segment, index: int) -> int:
+    return segment.address + HEADER_BYTES + index * LINE
+
+
+def take_seat(segment: Segment, index: int) -> None:
+    """Make this process the holder of seat `index`; unlink the segment's name if both are taken now.
+
+    Raises:
+        PermissionDenied: the seat is another's.
+    """
+    own = Identity.own()
+    holder = _take(seat_address(segment, index), own.pid, own.start_time, own.namespace)
+    if holder != 0:
+        raise PermissionDenied(
+            f"process {own.pid} may not use this end: process {holder} has its seat. "
+            "An end belongs to the process that uses it first; make a connection for each pair of processes"
+        )
+    if seated(segment, 1 - index) is not None:
+        segment.unlink()
+
+
+def seated(segment: Segment, index: int) -> Identity | None:
+    """Who has seat `index`, or None while it is free."""
+    taken, pid, start_time, namespace = _read(seat_address(segment, index))
+    return Identity(pid, start_time, namespace) if taken else None

@@ -1,0 +1,230 @@
+"""A segment of shared memory: create, attach, validate, unlink.
+
+The memory is reserved when it is created, so that a full `/dev/shm` is an error there and not a bus error later. A segment
+begins with a header line that says what it is, and whoever attaches checks it before anything else.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import struct
+import weakref
+from pathlib import Path
+from typing import Self
+
+from zcipc.errors import CorruptSegment, ForeignSegment, NameNotFound, NameTaken, OutOfSharedMemory, VersionMismatch
+from zcipc.peer import Identity
+from zcipc.shared_memory import SharedMemory
+
+PREFIX = "zcipc-"
+DIRECTORY = Path("/dev/shm")
+VERSION = 1
+HEADER_BYTES = 128
+_MAGIC = b"zcipc\x00\r\n"
+_HEADER = struct.Struct("<8sq8sq3q")  # magic, version, kind, size, creator: pid, start time, namespace
+
+
+class Segment:
+    """A mapped segment. It is unlinked by `unlink()`, and at the latest when its creator lets go of it or exits.
+
+    Attributes:
+        name: its name below `/dev/shm`.
+        size: bytes.
+        address: where it is mapped in this process.
+        buffer: all of it, writable.
+    """
+
+    def __init__(self, memory: SharedMemory, name: str, created: bool) -> None:
+        self._memory = memory
+        self.name = name
+        self.size: int = memory.size
+        self.buffer: memoryview = memory.buf
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
+        self._users = 1
+        self._created_by = os.getpid() if created else None
+        self._unlink = weakref.finalize(self, _unlink_in_creator, name, self._created_by)
+        self._close = weakref.finalize(self, _close_mapping, memory)
+        self._close.atexit = False  # the kernel does it, and until then a late reader must not fault
+
+    @classmethod
+    def create(cls, kind: str, size: int, name: str | None = None) -> "Segment":
+        """A new segment of `size` zeroed bytes, mode 0600, all of it reserved.
+
+        Args:
+            kind: up to 8 characters that say what the segment holds.
+            name: without prefix; a random one of 128 bits by default.
+
+        Raises:
+            NameTaken: there is a segment of this name.
+            OutOfSharedMemory: `/dev/shm` has not enough room.
+        """
+        name = PREFIX + (name or secrets.token_hex(16))
+        try:
+            memory = SharedMemory(name=name, create=True, size=size)
+        except FileExistsError:
+            raise NameTaken(f"a shared-memory segment {name} exists already") from None
+        try:
+            _reserve(name, size)
+        except OSError as error:
+            memory.close()
+            memory.unlink()
+            if error.errno != errno.ENOSPC:
+                raise
+            raise OutOfSharedMemory(_no_room(size)) from None
+        segment = cls(memory, name, created=True)
+        creator = Identity.own()
+        header = (_MAGIC, VERSION, kind.encode().ljust(8), size, creator.pid, creator.start_time, creator.namespace)
+        _HEADER.pack_into(segment.buffer, 0, *header)
+        return segment
+
+    @classmethod
+    def attach(cls, kind: str, name: str) -> "Segment":
+        """The existing segment `name` (with its prefix), checked.
+
+        Raises:
+            NameNotFound: there is none; its creator is gone, or both seats are taken.
+            ForeignSegment, VersionMismatch, CorruptSegment: it is not a segment of this kind and version.
+        """
+        try:
+            memory = SharedMemory(name=name)
+        except FileNotFoundError:
+            raise NameNotFound(
+                f"there is no shared-memory segment {name}: its creator closed it or ended, or two processes have it already"
+            ) from None
+        except ValueError:  # an empty file cannot be mapped
+            raise ForeignSegment(f"{name} is empty, so it is not a segment of zcipc") from None
+        try:
+            _check(kind, name, memory)
+        except BaseException:
+            memory.close()
+            raise
+        return cls(memory, name, created=False)
+
+    def creator(self) -> Identity:
+        return _creator(self.buffer)
+
+    def unlink(self) -> None:
+        """Remove the name, whoever created it. Mappings stay; nobody can attach any more. Idempotent."""
+        self._unlink.detach()
+        with contextlib.suppress(FileNotFoundError):
+            (DIRECTORY / self.name).unlink()
+
+    def rename(self, name: str) -> None:
+        """Give a complete segment the name that others know it by, at once.
+
+        Raises:
+            NameTaken: there is a segment of this name.
+        """
+        name = PREFIX + name
+        try:
+            os.link(DIRECTORY / self.name, DIRECTORY / name)
+        except FileExistsError:
+            raise NameTaken(f"a shared-memory segment {name} exists already") from None
+        self.unlink()
+        self.name = name
+        self._unlink = weakref.finalize(self, _unlink_in_creator, name, self._created_by)
+
+    @property
+    def closed(self) -> bool:
+        return not self._close.alive
+
+    def leave_name(self) -> None:
+        """Keep the name beyond this object, until its creator exits: another process was told it and may still attach."""
+        if self._unlink.detach():
+            atexit.register(_unlink_in_creator, self.name, self._created_by)
+
+    def retain(self) -> Self:
+        """The same segment for one user more: it takes one `close()` more."""
+        self._users += 1
+        return self
+
+    def close(self) -> None:
+        """Unmap, as soon as the last user closes and no view is left; unlink, if this process created it. Idempotent."""
+        self._users -= 1
+        if self._users <= 0:
+            self._close()
+            self._unlink()
+
+
+def stale_segments() -> list[Path]:
+    """Segments of this package below `/dev/shm` whose creator is dead."""
+    return [path for path in sorted(DIRECTORY.glob(PREFIX + "*")) if _is_stale(path)]
+
+
+def clean() -> list[str]:
+    """Remove what dead creators left in `/dev/shm`, and nothing else; the names removed."""
+    removed = []
+    for path in stale_segments():
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            removed.append(path.name)
+    return removed
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+    except (FileNotFoundError, PermissionError):
+        return False  # gone meanwhile, or another user's
+    ours = len(header) == _HEADER.size and header.startswith(_MAGIC)
+    return ours and not _creator(header).is_alive()
+
+
+def _creator(header: bytes | memoryview) -> Identity:
+    return Identity(*_HEADER.unpack_from(header)[4:])
+
+
+def _reserve(name: str, size: int) -> None:
+    file = os.open(DIRECTORY / name, os.O_RDWR)
+    try:
+        os.posix_fallocate(file, 0, size)
+    finally:
+        os.close(file)
+
+
+def _check(kind: str, name: str, memory: SharedMemory) -> None:
+    if memory.size < HEADER_BYTES or bytes(memory.buf[:8]) != _MAGIC:
+        raise ForeignSegment(f"{name} was not made by zcipc")
+    _, version, found_kind, size, *_ = _HEADER.unpack_from(memory.buf)
+    if version != VERSION:
+        raise VersionMismatch(
+            f"{name} has layout version {version}, this zcipc understands {VERSION}: run the same version at both ends"
+        )
+    if found_kind != kind.encode().ljust(8):
+        raise ForeignSegment(f"{name} holds {found_kind!r}, not {kind!r}")
+    if size != memory.size:
+        raise CorruptSegment(f"{name} says it has {size:,} bytes and has {memory.size:,}: it was truncated or overwritten")
+
+
+def _no_room(size: int) -> str:
+    room = os.statvfs(DIRECTORY)
+    return (
+        f"a segment of {size:,} bytes does not fit into {DIRECTORY}, where {room.f_bavail * room.f_frsize:,} are free; "
+        f"ask for less capacity, run `zcipc clean`, or enlarge it (docker run --shm-size, mount -o remount,size=)"
+    )
+
+
+def _unlink_in_creator(name: str, creator_pid: int | None) -> None:
+    if creator_pid == os.getpid():  # a forked child inherits the finalizer, not the duty
+        with contextlib.suppress(FileNotFoundError):
+            (DIRECTORY / name).unlink()
+
+
+def _close_mapping(memory: SharedMemory) -> None:
+    _closing.append(memory)
+    _closing[:] = [memory for memory in _closing if not _closed(memory)]
+
+
+def _closed(memory: SharedMemory) -> bool:
+    try:
+        memory.close()
+    except BufferError:  # a view of the memory lives: tried again when the next segment closes, never under a reader
+        return False
+    return True
+
+
+_closing: list[SharedMemory] = []

@@ -1,0 +1,52 @@
+"""One interface to named shared memory that no resource tracker follows, on every supported Python.
+
+Python 3.13 has it as `multiprocessing.shared_memory.SharedMemory(track=False)`; before that the same is made of `posix_ipc`.
+"""
+
+import sys
+
+__all__ = ["SharedMemory"]
+
+if sys.version_info >= (3, 13):
+    import functools
+    from multiprocessing import shared_memory
+
+    SharedMemory = functools.partial(shared_memory.SharedMemory, track=False)
+else:
+    import mmap
+    import os
+
+    import posix_ipc
+
+    class SharedMemory:
+        """The part of Python 3.13's `SharedMemory(name, create, size, track=False)` that this package uses."""
+
+        def __init__(self, name: str, create: bool = False, size: int = 0) -> None:
+            flags = posix_ipc.O_CREX if create else 0
+            try:
+                memory = posix_ipc.SharedMemory("/" + name, flags, mode=0o600, size=size)
+            except posix_ipc.ExistentialError as error:
+                raise (FileExistsError if create else FileNotFoundError)(str(error)) from None
+            except posix_ipc.PermissionsError as error:
+                raise PermissionError(str(error)) from None
+            self.name = name
+            try:
+                self.size = os.fstat(memory.fd).st_size
+                self._mmap = mmap.mmap(memory.fd, self.size)
+            except (OSError, ValueError):
+                if create:
+                    self.unlink()
+                raise
+            finally:
+                memory.close_fd()
+            self.buf = memoryview(self._mmap)
+
+        def close(self) -> None:
+            self.buf.release()
+            self._mmap.close()
+
+        def unlink(self) -> None:
+            try:
+                posix_ipc.unlink_shared_memory("/" + self.name)
+            except posix_ipc.ExistentialError as error:
+                raise FileNotFoundError(str(error)) from None

@@ -1,0 +1,142 @@
+"""Waiting for a message or for room: spin, then sleep on a futex, without a system call or a fence for the side that is awake.
+
+Each side of a queue has a *bell*, a word in shared memory that the other side looks at after every commit or release. It is
+0, SLEEPING or CLOSED. The sleeper sets SLEEPING, runs a barrier, looks at the queue once more, and only then sleeps on the bell.
+
+The waker publishes, then looks at the bell. These two must not be swapped, which on every processor takes a full fence
+between them; here the sleeper pays for both sides with `membarrier`, which makes every running thread of the registered
+processes pass one. Either the sleeper sees what was published or the waker sees the bell: no wake-up is lost.
+Where the kernel lacks membarrier, or the sleeper means to sleep at each message (`block`), FENCED stands beside the bell and
+the waker runs the fence.
+"""
+
+from enum import Enum
+
+from zcipc.atomics import (
+    MEMBARRIER_GLOBAL_EXPEDITED,
+    MEMBARRIER_REGISTER_GLOBAL_EXPEDITED,
+    WORD,
+    clock,
+    compare_exchange,
+    compiler_fence,
+    fence,
+    futex_wait,
+    futex_wake,
+    load,
+    membarrier,
+    pause,
+    store,
+)
+from zcipc.compiled import jit
+from zcipc.ring import CAPACITY, CONSUMER_BELL, CONTROL, DATA, EMPTY, POSITION, PRODUCER_BELL, can_claim
+
+AWAKE = 0
+SLEEPING = 1
+CLOSED = 2
+FENCED = WORD  # offset of the word beside the bell
+
+SPINS_PER_LOOK_AT_CLOCK = 64
+
+
+class Waiting(Enum):
+    """How an end waits. The value is how long it spins before it sleeps, in nanoseconds."""
+
+    SPIN = 1 << 62  # never sleeps: lowest latency, one whole core
+    HYBRID = 50_000  # the default: about ten times what a wake-up costs, so short waits stay out of the kernel
+    BLOCK = 0  # sleeps at once: for waits that are long, or more processes than cores
+
+
+@jit
+def register_for_barrier():
+    """Let sleepers in other processes order this one's accesses; False where the kernel cannot. Once a process is enough."""
+    return membarrier(MEMBARRIER_REGISTER_GLOBAL_EXPEDITED) == 0
+
+
+@jit
+def set_fenced(bell):
+    """From now on wakers of `bell` run a fence themselves. The barrier makes sure that none still looks without one."""
+    store(bell + FENCED, 1)
+    fence()
+    membarrier(MEMBARRIER_GLOBAL_EXPEDITED)
+
+
+@jit
+def ring_bell(bell):
+    """Wake whoever sleeps at `bell`, after a commit or a release; CLOSED if that side is gone, else AWAKE."""
+    if load(bell + FENCED) != 0:
+        fence()  # pairs with the fence in prepare_to_sleep()
+    else:
+        compiler_fence()  # pairs with the membarrier in prepare_to_sleep()
+    state = load(bell)
+    if state == SLEEPING:
+        if compare_exchange(bell, SLEEPING, AWAKE) == SLEEPING:
+            futex_wake(bell)
+        state = load(bell)
+    return CLOSED if state == CLOSED else AWAKE
+
+
+@jit
+def close_bell(bell):
+    """Tell the other side for good that this one is gone."""
+    store(bell, CLOSED)
+    fence()
+
+
+@jit
+def prepare_to_sleep(bell):
+    """Set the bell, so that whatever is published from now on is either seen at the next look or rings."""
+    compare_exchange(bell, AWAKE, SLEEPING)
+    if load(bell + FENCED) != 0:
+        fence()  # pairs with the fence in ring_bell()
+    else:
+        membarrier(MEMBARRIER_GLOBAL_EXPEDITED)  # pairs with the compiler_fence in ring_bell()
+
+
+@jit
+def spin_for_message(consumer, spin_ns):
+    """Spin until a record is there or the producer closes, for about `spin_ns`. The caller looks which."""
+    if spin_ns == 0:
+        return
+    control = load(consumer + CONTROL)
+    header = load(consumer + DATA) + (load(consumer + POSITION) & (load(consumer + CAPACITY) - 1))
+    start = clock()
+    while clock() - start < spin_ns and load(control + PRODUCER_BELL) != CLOSED:
+        for _ in range(SPINS_PER_LOOK_AT_CLOCK):
+            if load(header) != EMPTY:
+                return
+            pause()
+
+
+@jit
+def sleep_for_message(consumer, limit_ns):
+    """Sleep until a record is there or the producer closes, for `limit_ns` at the most. The caller looks which."""
+    control = load(consumer + CONTROL)
+    header = load(consumer + DATA) + (load(consumer + POSITION) & (load(consumer + CAPACITY) - 1))
+    bell = control + CONSUMER_BELL
+    prepare_to_sleep(bell)
+    if load(header) == EMPTY and load(control + PRODUCER_BELL) != CLOSED:
+        futex_wait(bell, SLEEPING, limit_ns)
+
+
+@jit
+def spin_for_room(producer, length, spin_ns):
+    """Spin until a record of `length` bytes fits or the consumer closes, for about `spin_ns`. The caller looks which."""
+    if spin_ns == 0:
+        return
+    control = load(producer + CONTROL)
+    start = clock()
+    while clock() - start < spin_ns and load(control + CONSUMER_BELL) != CLOSED:
+        for _ in range(SPINS_PER_LOOK_AT_CLOCK):
+            if can_claim(producer, length):
+                return
+            pause()
+
+
+@jit
+def sleep_for_room(producer, length, limit_ns):
+    """Sleep until a record of `length` bytes fits or the consumer closes, for `limit_ns` at the most. The caller looks which."""
+    control = load(producer + CONTROL)
+    bell = control + PRODUCER_BELL
+    prepare_to_sleep(bell)
+    if not can_claim(producer, length) and load(control + CONSUMER_BELL) != CLOSED:
+        futex_wait(bell, SLEEPING, limit_ns)
