@@ -5,6 +5,7 @@ for the threads of a process; only the sleeping is done without the lock. What c
 path: take the seat, wait, or say why not.
 """
 
+import contextlib
 import functools
 import os
 import time
@@ -163,8 +164,7 @@ class Channel:
             self._set(side + ring.FLOOR, ring.NO_FLOOR)
         self._set(ops.STATE, ops.FRESH)
         self._set(ops.PEER_SEAT, seat_address(segment, 1 - seat))
-        alone = len(os.sched_getaffinity(0)) == 1  # then the peer cannot run while this end spins
-        self._set(ops.SPIN_NS, 0 if alone else waiting.value)
+        self._set(ops.SPIN_NS, waiting.value)
         self._entries = _entries()
         self._try_send = self._entries.try_send
         self._receive_bytes = self._entries.receive_bytes
@@ -385,6 +385,18 @@ class Channel:
         _close_at_exit(self._owner)
         fences_reach_us = register_for_barrier()
         self._entries.open_end(self.end, not fences_reach_us, self._waiting is Waiting.BLOCK)
+        if not self._peer_can_run_meanwhile():
+            self._set(ops.SPIN_NS, 0)
+
+    def _peer_can_run_meanwhile(self) -> bool:
+        """Whether there is a core for the peer while this end spins on its own."""
+        cores = os.sched_getaffinity(0)
+        peer = seated(self._segment, 1 - self._seat)
+        if peer is None:
+            return os.cpu_count() != 1
+        with contextlib.suppress(OSError):  # the peer is gone, or of another pid namespace
+            cores |= os.sched_getaffinity(peer.pid)
+        return len(cores) > 1
 
     def _peer_gone(self, look_at_process: bool) -> Closed | None:
         if self._shared_word(ops.CONSUMER, ring.PRODUCER_BELL) == CLOSED:

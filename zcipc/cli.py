@@ -1,7 +1,7 @@
 """The command line: `zcipc reproduce`, `status`, `claims`, `figures`, `doctor`, `clean`.
 
-The research side is imported by the commands that need it: the library alone can be asked for its version, and
-be cleaned up after, without the packages of `zcipc[lab]`.
+The research side is imported by the commands that need it: `zcipc --version` and `zcipc clean` work without
+the packages of `zcipc[lab]`.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zcipc",
-        description="Messages between two Python processes without copies, and the reproduction of its paper.",
+        description="Messages between two Python processes without copies, and the paper behind them.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -165,7 +165,7 @@ def _print_status(name: str, lines: "Sequence[StepStatus]", profile: str) -> Non
 def _claims(options: argparse.Namespace) -> int:
     from zcipc.lab import claims, results
 
-    print(claims.render(results.Run.open(options.run).load("claims")))
+    _console().print(claims.render(results.Run.open(options.run).load("claims")))
     return 0
 
 

@@ -19,7 +19,6 @@ None of them waits, allocates or enters the kernel.
 
 from zcipc.atomics import (
     WORD,
-    Address,
     load,
     load_acquire,
     store,
@@ -67,6 +66,11 @@ def max_message(capacity):
 @jit
 def padded(length):
     return (length + WORD - 1) & -WORD
+
+
+@jit
+def header_of(length, tag):
+    return (tag << LENGTH_BITS) | (length + 1)
 
 
 @jit
@@ -127,7 +131,7 @@ def can_claim(producer, length):
 @jit
 def commit(producer, length, tag):
     """Publish the record claimed last, `length` bytes long (no more than claimed). Wait-free."""
-    publish(producer, HEADER + padded(length), (tag << LENGTH_BITS) | (length + 1))
+    publish(producer, HEADER + padded(length), header_of(length, tag))
     store(producer + COUNT, load(producer + COUNT) + 1)
 
 

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import secrets
 import struct
@@ -42,7 +43,7 @@ class Segment:
         self.name = name
         self.size: int = memory.size
         self.buffer: memoryview = memory.buf
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
+        self.address = mapping_address(self.buffer)
         self._users = 1
         self._created_by = os.getpid() if created else None
         self._unlink = weakref.finalize(self, _unlink_in_creator, name, self._created_by)
@@ -147,6 +148,11 @@ class Segment:
         if self._users <= 0:
             self._close()
             self._unlink()
+
+
+def mapping_address(buffer: memoryview | mmap.mmap) -> int:
+    """Where a writable buffer lies in this process."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 def stale_segments() -> list[Path]:

@@ -1,0 +1,255 @@
+"""The article: the numbers of a run, as data, and the PDF that Typst sets from them.
+
+`paper/zcipc.typ` holds no measured number. It reads `paper/RUN/numbers.json`, which `build` writes beside the PDF
+from the run's tables; what a run did not measure is null or an empty list there, and the article says so.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import typst
+
+from zcipc.lab import machine, stats
+from zcipc.lab.claims import Claim, overall
+from zcipc.lab.claims import load as load_claims
+from zcipc.lab.errors import LabError
+from zcipc.lab.provenance import write_bytes
+from zcipc.lab.related_work import PROPOSAL
+from zcipc.lab.results import Run
+
+TABLES = ("machine", "limits", "table1_related_work", "pingpong", "injection", "latency", "claims")
+"""The tables the article reads, each of which may be missing."""
+
+FIGURES = (
+    "fig1_microkernel",
+    "fig2_shared_memory",
+    "fig3_message_copy",
+    "fig4_implementation",
+    "fig5_pingpong",
+    "fig6_injection",
+    "fig7_latency",
+)
+
+PAIRS = (
+    ("pipe", "paper"),
+    ("pipe", "zcipc"),
+    ("paper", "zcipc"),
+    ("zcipc", "zcipc_loan"),
+    ("zcipc_block", "zcipc"),
+)
+"""(slower, faster), as expected: a ratio of times is slower / faster, a ratio of rates faster / slower."""
+
+_DIGITS = 6  # significant digits kept in numbers.json: twice what the article prints
+
+Record = dict[str, Any]
+
+
+def build(run: Run) -> Path:
+    """Set the article from the data and figures of `run`, the same bytes each time; returns paper/RUN/zcipc.pdf.
+
+    Raises `LabError` when the sources of the article are not below the root of the run, or do not compile.
+    """
+    source = run.root / "paper" / "zcipc.typ"
+    if not source.exists():
+        raise LabError(f"the article {source} does not exist: run from a clone, or set ZCIPC_HOME to one")
+    found = numbers(run)
+    record = run.paper / "numbers.json"
+    write_bytes(record, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    finished = found["run"]["finished"]
+    try:
+        pdf = typst.compile(
+            str(source),
+            root=str(run.root),
+            ignore_system_fonts=True,  # the compiler's own fonts: the same letters everywhere
+            sys_inputs={"numbers": "/" + record.relative_to(run.root).as_posix()},
+            timestamp=int(datetime.fromisoformat(finished).timestamp()) if finished else 0,
+        )
+    except typst.TypstError as error:
+        raise LabError(f"{source} does not compile: {error.diagnostic}") from error
+    path = run.paper / "zcipc.pdf"
+    write_bytes(path, pdf)
+    return path
+
+
+def numbers(run: Run) -> Record:
+    """Every number and fact of `run` that the article states, as JSON-ready values with units in their names.
+
+    Estimates have value, low, high and launches; low and high are null where no interval can be given.
+    """
+    tables = {name: run.load(name) for name in TABLES if run.has(name)}
+    origins = {name: run.provenance(name) for name in tables}
+    found = {
+        "confidence": stats.CONFIDENCE,
+        "run": _run_facts(run, origins),
+        "machine": _machine_facts(origins),
+        "instruments": _records(tables.get("machine")),
+        "limits": _limits(tables.get("limits")),
+        "related_work": _records(tables.get("table1_related_work")),
+        "proposal": asdict(PROPOSAL),
+        "pingpong": _times(tables.get("pingpong"), {"median": "round_trip_ns", "p99": "p99_ns"}),
+        "injection": _rates(tables.get("injection")),
+        "latency": _times(tables.get("latency"), {"median": "p50_ns", "p99": "p99_ns"}),
+        "claims": _claims(load_claims(run.root / "paper" / "claims.yml"), tables.get("claims")),
+        "figures": {name: _figure(run, name) for name in FIGURES},
+    }
+    plain: Record = _plain(found)
+    return plain
+
+
+def _run_facts(run: Run, origins: dict[str, Record]) -> Record:
+    """Which run this is, and where its tables came from; `finished` is when the last of them was saved."""
+    finished = max((origin["finished"] for origin in origins.values()), default=None)
+    last = max(origins.values(), key=lambda origin: origin["finished"], default=None)
+    sources = [origin["source"] for origin in origins.values()]
+    return {
+        "name": run.name,
+        "profile": run.profile,
+        "started": min((origin["started"] for origin in origins.values()), default=None),
+        "finished": finished,
+        "commits": sorted({source["commit"] for source in sources if source["commit"]}),
+        "dirty": any(source["dirty"] for source in sources),
+        "python": last and last["python"],
+        "packages": last["packages"] if last else {},
+    }
+
+
+def _machine_facts(origins: dict[str, Record]) -> Record | None:
+    """The machine as the first measured table recorded it, and what `doctor` finds disturbing about it."""
+    measured = (origins[name] for name in ("pingpong", "injection", "latency", "machine") if name in origins)
+    facts = next((origin["machine"] for origin in measured), None)
+    if facts is None:
+        return None
+    findings = [asdict(finding) for finding in machine.doctor(facts) if finding.level in ("bad", "warn")]
+    return {"facts": facts, "findings": findings}
+
+
+def _limits(limits: pd.DataFrame | None) -> list[Record]:
+    if limits is None:
+        return []
+    return _records(stats.summarise(limits, ["limit", "unit", "message_bytes"], "value"))
+
+
+def _times(frame: pd.DataFrame | None, columns: dict[str, str]) -> Record | None:
+    """Times by message size: estimates of `columns` (name -> column), ratios at both ends, slopes."""
+    if frame is None:
+        return None
+    by = ["runtime", "transport", "message_bytes"]
+    sizes = sorted(int(size) for size in frame["message_bytes"].unique())
+    centre = columns["median"]
+    ratios = [
+        {"runtime": runtime, "message_bytes": size, **ratio}
+        for (runtime, size), group in frame.groupby(["runtime", "message_bytes"])
+        if size in (sizes[0], sizes[-1])
+        for ratio in _ratios(group, centre, PAIRS)
+    ]
+    slopes = [
+        {"runtime": runtime, "transport": transport, **asdict(stats.slope_ci(group, "message_bytes", centre))}
+        for (runtime, transport), group in frame.groupby(["runtime", "transport"])
+        if len(sizes) > 1
+    ]
+    return {
+        **_extent(frame),
+        "sizes": sizes,
+        "estimates": {name: _records(stats.summarise(frame, by, column)) for name, column in columns.items()},
+        "ratios": ratios,
+        "slopes": slopes,
+        "period_ns": 1000 * float(frame["period_us"].median()) if "period_us" in frame else None,
+        "late_share": _late_share(frame),
+    }
+
+
+def _rates(frame: pd.DataFrame | None) -> Record | None:
+    """Injection rates by message size and volume: medians over bursts, then over launches, without warm-up."""
+    if frame is None:
+        return None
+    frame = frame[~frame["warmup"]]
+    by = ["runtime", "transport", "message_bytes", "volume_messages"]
+    volumes = sorted(int(volume) for volume in frame["volume_messages"].unique())
+    ratios = [
+        {"runtime": runtime, "message_bytes": size, "volume_messages": volume, **ratio}
+        for (runtime, size, volume), group in frame.groupby(["runtime", "message_bytes", "volume_messages"])
+        if volume in (volumes[0], volumes[-1])
+        for ratio in _ratios(group, "messages_per_s", [(fast, slow) for slow, fast in PAIRS])
+    ]
+    return {
+        **_extent(frame),
+        "sizes": sorted(int(size) for size in frame["message_bytes"].unique()),
+        "volumes": volumes,
+        "intervals_s": sorted(float(interval) for interval in frame["interval_s"].unique()),
+        "estimates": {"rate": _records(stats.summarise(frame, by, "messages_per_s"))},
+        "ratios": ratios,
+    }
+
+
+def _extent(frame: pd.DataFrame) -> Record:
+    """How much was measured, and whether every payload arrived as it was sent."""
+    return {
+        "launches": int(frame["launch"].nunique()),
+        "runtimes": sorted(frame["runtime"].unique()),
+        "transports": sorted(frame["transport"].unique()),
+        "verified": bool(frame["verified"].all()),
+    }
+
+
+def _ratios(group: pd.DataFrame, value: str, pairs: Iterable[tuple[str, str]]) -> list[Record]:
+    """The ratio of medians of `value` for each of `pairs` of transports that `group` holds."""
+    per_launch = group.groupby(["transport", "launch"])[value].median()
+    present = set(per_launch.index.get_level_values("transport"))
+    return [
+        {"over": over, "under": under, **asdict(stats.ratio_ci(per_launch[over], per_launch[under]))}
+        for over, under in pairs
+        if {over, under} <= present
+    ]
+
+
+def _late_share(frame: pd.DataFrame) -> float | None:
+    """The share of messages sent more than a period late; None where no time was intended."""
+    if "late_sends" not in frame:
+        return None
+    return float(frame["late_sends"].sum() / frame["messages"].sum())
+
+
+def _claims(claims: Sequence[Claim], verdicts: pd.DataFrame | None) -> list[Record]:
+    """Each claim in the paper's order, with its verdicts and, as `headline`, the one where the authors measured."""
+    known = pd.DataFrame(columns=["claim"]) if verdicts is None else verdicts
+    lines = None if verdicts is None else overall(verdicts, claims)
+    headlines = {line["claim"]: line for line in _records(lines)}
+    return [
+        {
+            "id": claim.id,
+            "title": claim.title,
+            "text": claim.text,
+            "headline": headlines.get(claim.id),
+            "verdicts": _records(known[known["claim"] == claim.id]),
+        }
+        for claim in claims
+    ]
+
+
+def _figure(run: Run, name: str) -> str | None:
+    """The path of a figure as Typst names it, from the root on; None when the run has not drawn it."""
+    path = run.figures / f"{name}.svg"
+    return "/" + path.relative_to(run.root).as_posix() if path.exists() else None
+
+
+def _records(frame: pd.DataFrame | None) -> list[Record]:
+    return [] if frame is None else [dict(row) for row in frame.to_dict(orient="records")]
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types: NumPy scalars unwrapped, floats shortened, NaN and infinity as None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return value

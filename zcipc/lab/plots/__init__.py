@@ -1,0 +1,20 @@
+"""Every figure of the reproduction: the paper's diagrams, redrawn, and its measurements."""
+
+from zcipc.lab.plots.charts import injection, latency, machine_timer, ping_pong
+from zcipc.lab.plots.diagrams import (
+    fig1_microkernel,
+    fig2_shared_memory,
+    fig3_message_copy,
+    fig4_implementation,
+)
+
+__all__ = [
+    "fig1_microkernel",
+    "fig2_shared_memory",
+    "fig3_message_copy",
+    "fig4_implementation",
+    "injection",
+    "latency",
+    "machine_timer",
+    "ping_pong",
+]

@@ -1,0 +1,62 @@
+"""How much is measured: three profiles, from a test of everything to a publication."""
+
+from dataclasses import dataclass
+
+from zcipc.lab.errors import UsageError
+
+SIZES = tuple(64 << doubling for doubling in range(8))  # bytes, 64 B to 8 KiB as in Figs. 5 and 7 of the paper
+INJECTION_SIZES = (64, 65_000)  # bytes: the paper's results say 64 B, its method 65 KB, and its KB is 1000 B ("0,064KB")
+VOLUMES = (100, 500, 1000, 2000)  # messages an injection; the last only in the paper's method
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The grid and the repetitions of each experiment.
+
+    Attributes:
+        launches: fresh pairs of processes for each transport and runtime; the unit of every statistic.
+        sizes: message sizes of ping-pong and latency, in bytes.
+        blocks: timed blocks of round trips for each size and launch.
+        samples: round trips, or paced messages, that are timed one by one.
+        injection_launches: the same as `launches`, for injection, where each takes long.
+        injections: bursts of each series and launch, after one to warm up.
+        volumes: messages in a burst.
+        intervals: seconds from one burst of a series to the next.
+    """
+
+    launches: int
+    sizes: tuple[int, ...]
+    blocks: int
+    samples: int
+    injection_launches: int
+    injections: int
+    volumes: tuple[int, ...]
+    intervals: tuple[float, ...]
+
+
+PROFILES = {
+    "smoke": Profile(
+        launches=3, sizes=(64, 512, 8192), blocks=5, samples=300,
+        injection_launches=3, injections=1, volumes=(100, 2000), intervals=(0.5,),
+    ),
+    "quick": Profile(
+        launches=7, sizes=SIZES, blocks=11, samples=1000,
+        injection_launches=6, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0),
+    ),
+    "full": Profile(
+        launches=20, sizes=SIZES, blocks=21, samples=4000,
+        injection_launches=10, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
+    ),
+}  # fmt: skip
+
+
+def profile(name: str) -> Profile:
+    """The profile called `name`.
+
+    Raises:
+        UsageError: there is none; lists those that are.
+    """
+    try:
+        return PROFILES[name]
+    except KeyError:
+        raise UsageError(f"there is no profile {name!r}; profiles: {', '.join(PROFILES)}") from None
