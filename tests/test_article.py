@@ -132,6 +132,12 @@ def test_the_same_run_gives_the_same_bytes(tmp_path, complete):
     assert (run.paper / "zcipc.pdf").read_bytes() == first
 
 
+def test_no_code_leaks_into_the_text(tmp_path, complete):
+    for name, made in ("complete", complete), ("empty", {}):
+        text = shown(make_run(tmp_path / name, made))
+        assert not re.search(r"#|==|!=|\belse (if|\[)|none \[|\bdata\.\w", text)
+
+
 def test_numbers_are_json_without_nan(tmp_path, complete):
     one_launch = complete["pingpong"].query("launch == 0")
     found = article.numbers(make_run(tmp_path / "home", {"pingpong": one_launch}))

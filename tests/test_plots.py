@@ -138,7 +138,7 @@ def figures(
         "fig2_shared_memory": plots.fig2_shared_memory,
         "fig3_message_copy": plots.fig3_message_copy,
         "fig4_implementation": plots.fig4_implementation,
-        "fig5_pingpong": lambda: plots.ping_pong(pingpong, limits),
+        "fig5_pingpong": lambda: plots.ping_pong(pingpong),
         "fig6_injection": lambda: plots.injection(injection),
         "fig7_latency": lambda: plots.latency(latency, latency_quantiles),
         "machine_timer": lambda: plots.machine_timer(limits, machine),
@@ -282,17 +282,8 @@ def test_the_limit_is_drawn_and_named_in_every_panel(figures: Figures) -> None:
             assert style.LIMIT_LABEL in [text.get_text() for text in axes.texts]
 
 
-def test_without_a_limit_in_the_frame_ping_pong_draws_the_cache_line(
-    pingpong: pd.DataFrame, limits: pd.DataFrame
-) -> None:
-    figure = plots.ping_pong(pingpong[pingpong["transport"] != style.LIMIT], limits)
-    exchange = limits.loc[limits["limit"] == "cache_line_round_trip", "value"].median()
-    (line,) = (line for line in figure.axes[0].get_lines() if line.get_gid() == style.LIMIT)
-    assert np.asarray(line.get_ydata()) == pytest.approx(exchange)
-
-
-def test_ping_pong_draws_medians_over_launches(pingpong: pd.DataFrame, limits: pd.DataFrame) -> None:
-    line = lines_by_label(plots.ping_pong(pingpong, limits).axes[0])["pipe"]
+def test_ping_pong_draws_medians_over_launches(pingpong: pd.DataFrame) -> None:
+    line = lines_by_label(plots.ping_pong(pingpong).axes[0])["pipe"]
     rows = pingpong[(pingpong["runtime"] == "compiled") & (pingpong["transport"] == "pipe")]
     assert np.asarray(line.get_ydata()) == pytest.approx(
         rows.groupby("message_bytes")["round_trip_ns"].median()
@@ -340,7 +331,7 @@ def test_few_launches_and_one_runtime_are_enough(
         return rows[rows["runtime"] == "python"] if "runtime" in rows else rows
 
     for figure in (
-        plots.ping_pong(few(pingpong), few(limits)),
+        plots.ping_pong(few(pingpong)),
         plots.latency(few(latency), few(latency_quantiles), message_bytes=64),
         plots.injection(few(injection)[lambda frame: frame["interval_s"] < 1]),
         plots.machine_timer(few(limits), machine),
@@ -350,7 +341,7 @@ def test_few_launches_and_one_runtime_are_enough(
 
 def test_a_transport_without_a_look_is_named(pingpong: pd.DataFrame, limits: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="'telepathy' has no look"):
-        plots.ping_pong(pingpong.replace({"transport": {"pipe": "telepathy"}}), limits)
+        plots.ping_pong(pingpong.replace({"transport": {"pipe": "telepathy"}}))
 
 
 def luminance(color: str) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import BufferTooShort
 from multiprocessing.util import Finalize
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numba import int64, types, void
@@ -34,10 +34,13 @@ from zcipc.errors import (
     PermissionDenied,
     TimedOut,
 )
-from zcipc.objects import ReadableBuffer, new_object, readable_buffer
+from zcipc.objects import new_object, readable_buffer
 from zcipc.seats import SEATS_END, seat_address, seated, take_seat
 from zcipc.segment import Segment
 from zcipc.waiting import CLOSED, Waiting, close_bell, register_for_barrier, ring_bell, set_fenced
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 KIND = "channel"
 DEFAULT_CAPACITY = 1 << 20  # bytes in each direction
@@ -69,7 +72,7 @@ class _Entries(NamedTuple):
     try_send: Callable[..., int]
     receive_bytes: Callable[..., bytes | None]
     try_claim: Callable[..., int]
-    commit: Callable[..., int]
+    commit: Callable[..., None]
     peek: Callable[..., tuple[int, int]]
     drop: Callable[..., None]
     hold: Callable[..., int]
@@ -86,7 +89,7 @@ def _entries() -> _Entries:
         try_send=entry_point(ops.try_send_buffer, int64(int64, readable_buffer, int64)),
         receive_bytes=entry_point(ops.receive_bytes, new_object(int64)),
         try_claim=entry_point(ops.try_claim, int64(int64, int64)),
-        commit=entry_point(ops.commit, int64(int64, int64, int64)),
+        commit=entry_point(ops.commit, void(int64, int64, int64)),
         peek=entry_point(ops.peek, types.UniTuple(int64, 2)(int64)),
         drop=entry_point(ops.drop, void(int64, int64)),
         hold=entry_point(ops.hold, int64(int64, int64)),
@@ -173,7 +176,7 @@ class Channel:
     # --- bytes
 
     def send_bytes(
-        self, data: ReadableBuffer, offset: int = 0, size: int | None = None, *, timeout: float | None = None
+        self, data: "ReadableBuffer", offset: int = 0, size: int | None = None, *, timeout: float | None = None
     ) -> None:
         """Send a copy of `data`, or of `size` bytes of it from `offset`; wait for room.
 
@@ -324,7 +327,7 @@ class Channel:
         self._check(payload)
         return None
 
-    def _send_waiting(self, data: ReadableBuffer, tag: int, timeout: float | None) -> None:
+    def _send_waiting(self, data: "ReadableBuffer", tag: int, timeout: float | None) -> None:
         length = memoryview(data).nbytes
 
         def attempt() -> bool | None:
@@ -492,7 +495,7 @@ class Loan:
         if kind is not None:
             channel._entries.drop(channel.end, self._nbytes)
         else:
-            channel._check(channel._entries.commit(channel.end, self._nbytes, self._tag))
+            channel._entries.commit(channel.end, self._nbytes, self._tag)
 
 
 class Borrow:
@@ -541,7 +544,7 @@ def create_segment(capacity: int) -> Segment:
     return Segment.create(KIND, _DATA_OFFSET + 2 * power_of_two)
 
 
-def _part(data: ReadableBuffer, offset: int, size: int | None) -> memoryview:
+def _part(data: "ReadableBuffer", offset: int, size: int | None) -> memoryview:
     view = memoryview(data).cast("B")
     size = len(view) - offset if size is None else size
     if offset < 0 or size < 0 or offset + size > len(view):

@@ -10,7 +10,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import int64, void
@@ -18,11 +18,14 @@ from numba import int64, void
 from zcipc import bounded_buffer
 from zcipc.compiled import entry_point, jit_nogil
 from zcipc.errors import Closed, CorruptSegment, MessageTooLarge, NameNotFound, NameTaken, PeerDied, PermissionDenied, TimedOut
-from zcipc.objects import ReadableBuffer, address_of, length_of, readable_buffer, writable_buffer
+from zcipc.objects import address_of, length_of, readable_buffer, writable_buffer
 from zcipc.peer import Identity
 from zcipc.ring import LINE
 from zcipc.seats import SEATS_END, seated, take_seat
 from zcipc.segment import PREFIX, Segment
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 KIND = "ipc"
 DEFAULT_SLOTS = 16
@@ -128,10 +131,10 @@ def ipc_init(
         raise ValueError(f"{slots} slots of {slot_bytes} bytes make no queue")
     first, second = sorted((Identity.of(first_pid), Identity.of(second_pid)), key=lambda process: process.pid)
     name = f"ipc-{first.pid}.{first.start_time}-{second.pid}.{second.start_time}"
-    ipc = None
-    while ipc is None:
+    segment = None
+    while segment is None:  # the other two may meet, and the name go, between the two
         segment = _create(name, slots, -(-slot_bytes // 8) * 8) or _attach(name)
-        ipc = segment and Ipc(segment, (first, second))
+    ipc = Ipc(segment, (first, second))
     if os.getpid() in (first.pid, second.pid) and seated(ipc._segment, ipc.own_index()) is None:
         take_seat(ipc._segment, ipc.own_index())
     return ipc
@@ -160,7 +163,7 @@ def _attach(name: str) -> Segment | None:
         return None
 
 
-def ipc_send(ipc: Ipc, message: ReadableBuffer, *, timeout: float | None = None) -> None:
+def ipc_send(ipc: Ipc, message: "ReadableBuffer", *, timeout: float | None = None) -> None:
     """Copy `message` into the next empty slot towards the other process.
 
     Raises:

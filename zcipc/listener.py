@@ -1,4 +1,4 @@
-"""How unrelated processes meet: by name, through a Unix socket in the abstract namespace, which the kernel removes with its owner.
+"""How unrelated processes meet: by name, through a Unix socket in the abstract namespace, which goes with its owner.
 
 The socket carries one segment name and the kernel's word on who asks; messages never pass through it.
 """

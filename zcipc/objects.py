@@ -4,16 +4,12 @@ Numba's own conversions allocate and count references; a message of a few bytes 
 queue. These two types do the least that is correct.
 """
 
-import mmap
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import NativeValue, box, intrinsic, models, register_model, unbox
-
-ReadableBuffer = bytes | bytearray | memoryview | mmap.mmap | np.ndarray[Any, Any]
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)

@@ -80,22 +80,27 @@ def header_tag(header):
 
 @jit
 def try_claim(end, length):
-    """Payload address of room for `length` bytes, or AGAIN, CORRUPT, NOT_OPEN, LOANED. Never waits."""
+    """Payload address of room for `length` bytes, or AGAIN, CORRUPT, NOT_OPEN, LOANED, PEER_CLOSED. Never waits.
+
+    PEER_CLOSED is for what nobody can receive any more, and so is looked for before publishing and not after: a peer may well
+    receive a message, and close, before its sender looks again.
+    """
     if load(end + STATE) != OPEN:
         return NOT_OPEN
     if load(end + LOAN) != 0:
         return LOANED
+    if load(load(end + PRODUCER + CONTROL) + CONSUMER_BELL) == CLOSED:
+        return PEER_CLOSED
     payload = ring.claim(end + PRODUCER, length)
     return AGAIN if payload == NOTHING else payload
 
 
 @jit
 def commit(end, length, tag):
-    """Publish what was claimed and wake the other end; DONE, or PEER_CLOSED if nobody will ever receive it."""
-    producer = end + PRODUCER
+    """Publish what was claimed and wake the other end."""
     store(end + LOAN, 0)
-    ring.commit(producer, length, tag)
-    return PEER_CLOSED if ring_bell(load(producer + CONTROL) + CONSUMER_BELL) == CLOSED else DONE
+    ring.commit(end + PRODUCER, length, tag)
+    ring_bell(load(end + PRODUCER + CONTROL) + CONSUMER_BELL)
 
 
 @jit
@@ -113,7 +118,8 @@ def try_send(end, address, length, tag):
     if payload < 0:
         return payload
     memcpy(payload, address, length)
-    return commit(end, length, tag)
+    commit(end, length, tag)
+    return DONE
 
 
 @jit
@@ -203,8 +209,6 @@ def claim(end, length, timeout_ns):
         left = timeout_ns - (clock() - start)
         if payload != AGAIN or left <= 0:
             return payload
-        if load(load(producer + CONTROL) + CONSUMER_BELL) == CLOSED:
-            return PEER_CLOSED
         if has_ended(load(load(end + PEER_SEAT))):
             return PEER_DIED
         await_room(end, length, min(left, SLICE_NS))
@@ -217,7 +221,8 @@ def send(end, address, length, timeout_ns):
     if payload < 0:
         return payload
     memcpy(payload, address, length)
-    return commit(end, length, 0)
+    commit(end, length, 0)
+    return DONE
 
 
 @jit

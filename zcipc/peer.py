@@ -37,7 +37,7 @@ class Identity:
         return cls.of(os.getpid())
 
     def is_alive(self) -> bool:
-        """Whether the process still runs. A zombie is dead. A process of another pid namespace cannot be seen and counts as alive."""
+        """Whether the process still runs. A zombie does not; one in another pid namespace is taken to be."""
         if self.namespace != _own_namespace():
             return True
         fields = _stat(self.pid)
@@ -53,7 +53,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _own_namespace() -> int:
-    return os.stat(_PROC / "self" / "ns" / "pid").st_ino
+    return (_PROC / "self" / "ns" / "pid").stat().st_ino
 
 
 @jit

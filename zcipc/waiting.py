@@ -1,7 +1,8 @@
 """Waiting for a message or for room: spin, then sleep on a futex, without a system call or a fence for the side that is awake.
 
-Each side of a queue has a *bell*, a word in shared memory that the other side looks at after every commit or release. It is
-0, SLEEPING or CLOSED. The sleeper sets SLEEPING, runs a barrier, looks at the queue once more, and only then sleeps on the bell.
+Each side of a queue has a *bell*, a word in shared memory that the other side looks at after every commit or release. It
+is AWAKE, SLEEPING or CLOSED. The sleeper sets SLEEPING, runs a barrier, looks at the queue once more, and only then
+sleeps on the bell.
 
 The waker publishes, then looks at the bell. These two must not be swapped, which on every processor takes a full fence
 between them; here the sleeper pays for both sides with `membarrier`, which makes every running thread of the registered
@@ -62,17 +63,13 @@ def set_fenced(bell):
 
 @jit
 def ring_bell(bell):
-    """Wake whoever sleeps at `bell`, after a commit or a release; CLOSED if that side is gone, else AWAKE."""
+    """Wake whoever sleeps at `bell`, after a commit or a release."""
     if load(bell + FENCED) != 0:
         fence()  # pairs with the fence in prepare_to_sleep()
     else:
         compiler_fence()  # pairs with the membarrier in prepare_to_sleep()
-    state = load(bell)
-    if state == SLEEPING:
-        if compare_exchange(bell, SLEEPING, AWAKE) == SLEEPING:
-            futex_wake(bell)
-        state = load(bell)
-    return CLOSED if state == CLOSED else AWAKE
+    if load(bell) == SLEEPING and compare_exchange(bell, SLEEPING, AWAKE) == SLEEPING:
+        futex_wake(bell)
 
 
 @jit
@@ -134,7 +131,7 @@ def spin_for_room(producer, length, spin_ns):
 
 @jit
 def sleep_for_room(producer, length, limit_ns):
-    """Sleep until a record of `length` bytes fits or the consumer closes, for `limit_ns` at the most. The caller looks which."""
+    """Sleep until a record of `length` bytes fits or the consumer closes, for `limit_ns` at most. The caller looks which."""
     control = load(producer + CONTROL)
     bell = control + PRODUCER_BELL
     prepare_to_sleep(bell)

@@ -42,6 +42,7 @@ PAIRS = (
     ("paper", "zcipc"),
     ("zcipc", "zcipc_loan"),
     ("zcipc_block", "zcipc"),
+    ("zcipc", "limit"),
 )
 """(slower, faster), as expected: a ratio of times is slower / faster, a ratio of rates faster / slower."""
 

@@ -1,8 +1,8 @@
 """The three experiments of the paper, each over its whole grid.
 
 Each takes a run, measures, saves its tables in the run and returns the main one. Launches of all series are interleaved in
-random order, so that whatever drifts on the machine meets all of them alike. Payloads are written and read in full on both sides
-and checked. Warm-up is measured, marked and left out of the statistics.
+random order, so that whatever drifts on the machine meets all of them alike. Payloads are written and read in full on both
+sides and checked. Warm-up is measured, marked and left out of the statistics.
 """
 
 import random
@@ -35,7 +35,10 @@ def ping_pong(
     transports: Iterable[str] | None = None,
     runtimes: Iterable[str] | None = None,
 ) -> pd.DataFrame:
-    """Experiment 1: a message goes over and comes back. Tables `pingpong` and `pingpong_quantiles`; None: as the profile says."""
+    """Experiment 1: a message goes over and comes back. Tables `pingpong` and `pingpong_quantiles`; None: as the profile says.
+
+    Returns `pingpong`, one row for each runtime, transport, launch and message size.
+    """
     started = datetime.now(UTC)
     profile = profiles.profile(run.profile)
     sizes, launches = sizes or profile.sizes, launches or profile.launches

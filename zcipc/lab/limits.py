@@ -27,7 +27,7 @@ CLOCK_READS = 100_000
 
 
 def measure_limits(run: Run, *, launches: int | None = None) -> pd.DataFrame:
-    """Bare cache-line exchange, memcpy bandwidth and timer cost, in fresh processes. Saves and returns `limits`; saves `machine`."""
+    """Bare cache-line exchange, memcpy and timer cost, in fresh processes. Tables `limits`, returned, and `machine`."""
     started = datetime.now(UTC)
     launches = launches or profiles.profile(run.profile).launches
     rows: list[dict[str, Any]] = []

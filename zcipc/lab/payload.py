@@ -3,6 +3,7 @@
 The stamp is the number of the message, or the time at which it was meant to be sent.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,6 @@ def _stamp_of_buffer(buffer):
 
 
 # The same for the interpreted loops: one compiled call a message for each side of every transport.
-fill_buffer = entry_point(_fill_buffer, void(writable_buffer, int64))
-is_whole_buffer = entry_point(_is_whole_buffer, boolean(readable_buffer, int64))
-stamp_of_buffer = entry_point(_stamp_of_buffer, int64(readable_buffer))
+fill_buffer: Callable[..., None] = entry_point(_fill_buffer, void(writable_buffer, int64))
+is_whole_buffer: Callable[..., bool] = entry_point(_is_whole_buffer, boolean(readable_buffer, int64))
+stamp_of_buffer: Callable[..., int] = entry_point(_stamp_of_buffer, int64(readable_buffer))

@@ -25,6 +25,7 @@ _LOOPS: dict[str, Any] = {"compiled": loops, "python": loops.Interpreted}
 _WORD = struct.Struct("q")
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Times = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class TornMessage(LabError):
@@ -152,6 +153,6 @@ def _demand_none(failures: int, name: str, runtime: str) -> None:
         raise TornMessage(f"{failures} messages through {name} in {runtime} arrived torn, lost or out of order")
 
 
-def _percentiles(values: Floats) -> dict[str, float]:
+def _percentiles(values: Times) -> dict[str, float]:
     points = {"p50_ns": 0.5, "p90_ns": 0.9, "p99_ns": 0.99, "p999_ns": 0.999, "max_ns": 1.0}
     return {name: float(np.quantile(values, quantile)) for name, quantile in points.items()}

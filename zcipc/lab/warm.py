@@ -26,9 +26,10 @@ def warm() -> None:
 def _end_type(name: str) -> Type:
     transport = TRANSPORTS[name](_LENGTH)
     try:
-        return typeof(transport.compiled_end(0))
+        end: Type = typeof(transport.compiled_end(0))
     finally:
         transport.close()
+    return end
 
 
 __all__ = ["tasks", "warm"]  # imported for whoever is forked from here

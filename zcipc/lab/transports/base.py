@@ -75,5 +75,5 @@ class Transport(ABC):
     def interpreted_end(self, index: int) -> InterpretedEnd:
         """End 0 or 1 for interpreted loops."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Give back what the kernel does not give back by itself when both processes exit."""

@@ -62,7 +62,7 @@ def _commit(end, length):
 
 @base.implement(base.receive, LoaningEnd)
 def _borrow(end, length):
-    header, address = ops.borrow(end.end, ops.FOREVER)
+    _, address = ops.borrow(end.end, ops.FOREVER)
     return address
 
 
