@@ -1,5 +1,7 @@
 """Two ends, two processes: what is sent arrives, once and in order; what cannot is said, and nothing is left behind."""
 
+import ctypes
+import multiprocessing
 import os
 import pickle
 import signal
@@ -40,7 +42,7 @@ def ends():
 def same(one, other):
     if isinstance(one, np.ndarray):
         assert (type(one), one.dtype, one.shape) == (type(other), other.dtype, other.shape)
-        return one.size == 0 or bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
+        return one.size == 0 or bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fcmM"))
     return type(one) is type(other) and one == other
 
 
@@ -90,11 +92,6 @@ def send_and_forget(connection):
     return "returned"
 
 
-def fill_and_be_killed(connection):
-    connection.recv(timeout=PATIENCE)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def pair_of_processes(pipe):
     """Make a connection, start the other process, report both numbers, and hang."""
     left, right = Pipe()
@@ -112,16 +109,6 @@ def pass_on(connection):
     return "passed"
 
 
-def overwrite_tag(connection):
-    """A message that says it is an array and is not."""
-    with connection:
-        connection._try_send(connection.end, b"", 0)  # takes the seat by the slow path below
-        connection.send("first")
-        connection._try_send(connection.end, b"\xff" * 3, 2)
-        connection._try_send(connection.end, b"whatever", 99)
-    return "sent"
-
-
 # --- objects
 
 OBJECTS = {
@@ -130,7 +117,7 @@ OBJECTS = {
     "no bytes": b"",
     "bytes": b"\x00\xff" * 300,
     "bytearray": bytearray(b"mutable"),
-    "nested": {"a": [1, 2.5, (None, True)], "b": {"c": GRID[0]["x"] if False else 3}},
+    "nested": {"a": [1, 2.5, (None, True)], "b": {"c": {3}}},
     "a large integer": 1 << 300,
     "a named tuple": Point(1, 2),
     "integers": np.arange(10, dtype=np.int16),
@@ -154,7 +141,6 @@ OBJECTS = {
     "objects": np.array([1, "two", None], dtype=object),
     "unaligned": np.frombuffer(b"x" + np.arange(4.0).tobytes(), np.float64, 4, 1),
     "read-only": np.frombuffer(b"12345678", np.int64),
-    "a masked array": np.ma.masked_array([1, 2, 3], mask=[0, 1, 0]).filled(9),
     "a numpy scalar": np.float32(2.5),
     "a datatype": np.dtype("<f8"),
 }
@@ -459,42 +445,38 @@ def test_an_end_closes_when_its_process_returns():
         assert not isinstance(error.value, PeerDied)
 
 
-def test_a_killed_peer_is_noticed_in_250_ms_after_all_that_it_sent(waiting):
+def test_what_a_killed_peer_had_sent_is_received_first(waiting):
     left, right = Pipe(waiting=waiting)
     with left, Child(send_some_then_hang, right, 100) as child:
         right.close()
-        assert eventually(lambda: left.statistics().bytes_queued_in >= 100 * 16)
-        assert left.recv() == 0
-        threading.Timer(0.2, child.kill).start()
+        assert left.recv(timeout=PATIENCE) == 0
+        assert eventually(lambda: left.statistics().bytes_queued_in >= 99 * 16)
+        child.kill()
+        child.process.join()
         assert [left.recv(timeout=PATIENCE) for _ in range(99)] == list(range(1, 100))
         with pytest.raises(PeerDied):
             left.recv(timeout=PATIENCE)
-        child.process.join()
-        start = time.monotonic()
-        with pytest.raises(PeerDied):
-            left.recv(timeout=PATIENCE)
-        assert time.monotonic() - start < 0.25
 
 
-def test_a_wait_ends_in_250_ms_after_the_kill(waiting):
+@pytest.mark.parametrize("blocked", ["receiving", "sending", "borrowing", "polling"])
+def test_a_wait_ends_within_250_ms_of_the_death_of_the_peer(waiting, blocked):
     left, right = Pipe(capacity=4096, waiting=waiting)
+    calls = {
+        "receiving": lambda: left.recv(timeout=PATIENCE),
+        "sending": lambda: send_until_full(left),
+        "borrowing": lambda: left.borrow(timeout=PATIENCE).__enter__(),
+        "polling": lambda: left.poll(PATIENCE) and left.recv(timeout=PATIENCE),
+    }
     with left, Child(send_some_then_hang, right, 1) as child:
         right.close()
         assert left.recv(timeout=PATIENCE) == 0
         killed = []
-
-        def kill():
-            killed.append(time.monotonic())
-            child.kill()
-
-        for call in (lambda: left.recv(timeout=PATIENCE), lambda: send_until_full(left)):
-            if not killed:
-                threading.Timer(0.15, kill).start()
-            with pytest.raises(PeerDied, match=f"process {child.pid} "):
-                call()
-        assert len(killed) == 1
-    start = killed[0]
-    assert start < time.monotonic() < start + AT_ONCE
+        timer = threading.Timer(0.1, lambda: (killed.append(time.monotonic()), child.kill()))
+        timer.start()
+        with pytest.raises(PeerDied, match=f"process {child.pid} "):
+            calls[blocked]()
+        assert time.monotonic() - killed[0] < 0.25
+        timer.join()
 
 
 def send_until_full(connection):
@@ -536,24 +518,15 @@ def test_ctrl_c_ends_a_wait_and_the_connection_goes_on(waiting, blocked):
 
 
 def test_nothing_is_left_when_both_processes_are_killed():
-    context_pipe, theirs = __import__("multiprocessing").Pipe()
-    with Child(pair_of_processes, theirs) as child:
-        assert context_pipe.poll(PATIENCE)
-        first, second, name = context_pipe.recv()
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs, Child(pair_of_processes, theirs) as child:
+        assert ours.poll(PATIENCE)
+        first, second, name = ours.recv()
         os.kill(first, signal.SIGKILL)
         os.kill(second, signal.SIGKILL)
         child.process.join()
     assert not Path("/dev/shm", name).exists()
-    assert eventually(lambda: not alive(second) or zombie(second))
-    context_pipe.close()
-    theirs.close()
-
-
-def zombie(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    assert eventually(lambda: not alive(second))
 
 
 @pytest.mark.parametrize("used", [0, 1, 2])
@@ -632,23 +605,60 @@ def test_a_loan_of_no_bytes_is_an_empty_message(ends):
         pass
 
 
-def test_an_array_over_a_loan_lives_on_and_its_bytes_are_not_reused(ends):
+VIEWS = {
+    "frombuffer": lambda buffer: np.frombuffer(buffer, np.uint8),
+    "asarray": np.asarray,
+    "ndarray": lambda buffer: np.ndarray(len(buffer), np.uint8, buffer),
+    "slice": lambda buffer: buffer[:],
+    "cast": lambda buffer: buffer.cast("b").cast("B"),
+    "ctypes": lambda buffer: (ctypes.c_uint8 * len(buffer)).from_buffer(buffer),
+}
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_view_of_a_loan_lives_on_and_its_bytes_are_not_reused(ends, kind):
     left, right = ends
     with left.loan(800) as buffer:
-        array = np.frombuffer(buffer, np.float64)
-        array[:] = 7
-    assert right.recv_bytes() == bytes(np.full(100, 7.0))
-    assert left.statistics().views_alive == 1
+        buffer[:] = b"\x07" * 800
+        view = VIEWS[kind](buffer)
+    assert right.recv_bytes() == b"\x07" * 800
     with pytest.raises(TimedOut):
         for _ in range(20):
             left.send_bytes(b"\xff" * 800, timeout=0.02)
             right.recv_bytes()
-    assert (array == 7).all()
-    del array
+    assert bytes(view) == b"\x07" * 800
+    assert left.statistics().views_alive == 1
+    del view
     for _ in range(20):
         left.send_bytes(b"\xff" * 800, timeout=AT_ONCE)
         right.recv_bytes()
     assert left.statistics().views_alive == 0
+
+
+@pytest.mark.parametrize("kind", sorted(VIEWS.keys() - {"ctypes"}))  # which wants to write
+def test_a_view_of_a_borrow_keeps_the_message_until_it_is_gone(ends, kind):
+    left, right = ends
+    left.send_bytes(b"\x07" * 800)
+    with right.borrow() as buffer:
+        view = VIEWS[kind](buffer)
+    with pytest.raises(TimedOut):
+        for _ in range(20):
+            left.send_bytes(b"\xff" * 800, timeout=0.02)
+            right.recv_bytes()
+    assert bytes(view) == b"\x07" * 800
+    assert right.statistics().views_alive == 1
+    del view
+    while right.poll():
+        right.recv_bytes()
+    assert right.statistics().views_alive == 0
+    left.send_bytes(bytes(3000), timeout=AT_ONCE)
+
+
+def test_an_array_over_a_borrow_cannot_be_written(ends):
+    left, right = ends
+    left.send_bytes(bytes(80))
+    with right.borrow() as buffer:
+        assert not np.frombuffer(buffer, np.float64).flags.writeable
 
 
 def test_an_array_over_a_dropped_loan_lives_on_and_no_message_is_spoilt(ends):
@@ -662,41 +672,31 @@ def test_an_array_over_a_dropped_loan_lives_on_and_no_message_is_spoilt(ends):
     assert right.recv_bytes(timeout=AT_ONCE) == b"message"
 
 
-def test_an_array_over_a_borrow_keeps_the_message_until_it_is_gone(ends):
-    left, right = ends
-    left.send_bytes(np.full(100, 7.0))
-    with right.borrow() as message:
-        array = np.frombuffer(message, np.float64)
-    assert right.statistics().views_alive == 1
-    assert not array.flags.writeable
-    with pytest.raises(TimedOut):
-        for _ in range(20):
-            left.send_bytes(b"\xff" * 800, timeout=0.02)
-            right.recv_bytes()
-    assert (array == 7).all()
-    del message, array
-    while right.poll():
-        right.recv_bytes()
-    assert right.statistics().views_alive == 0
-    left.send_bytes(bytes(3000), timeout=AT_ONCE)
-
-
 def test_borrows_may_end_in_any_order(ends):
     left, right = ends
     for number in range(3):
-        left.send_bytes(bytes([number]) * 1000)
+        left.send_bytes(bytes([number]) * 1300)
     first, second = right.borrow(), right.borrow()
-    one, two = first.__enter__(), second.__enter__()
-    assert right.recv_bytes() == b"\x02" * 1000
+    one, _ = first.__enter__(), second.__enter__()
+    assert right.recv_bytes() == b"\x02" * 1300
     second.__exit__(None, None, None)
     with pytest.raises(TimedOut):
-        left.send_bytes(bytes(1000), timeout=0.02)
-    assert bytes(one) == bytes(1000)
-    with pytest.raises(ValueError, match="released"):
-        two[0]  # its block has ended, whoever else still reads
+        left.send_bytes(bytes(1300), timeout=0.02)
+    assert bytes(one) == bytes(1300)
     first.__exit__(None, None, None)
-    left.send_bytes(bytes(1000), timeout=AT_ONCE)
+    left.send_bytes(bytes(1300), timeout=AT_ONCE)
     assert right.statistics().views_alive == 0
+
+
+def test_a_buffer_is_invalid_after_its_block_though_an_earlier_borrow_is_open(ends):
+    left, right = ends
+    left.send_bytes(b"one")
+    left.send_bytes(b"two")
+    with right.borrow():
+        with right.borrow() as inner:
+            pass
+        with pytest.raises(ValueError, match="released"):
+            inner[0]
 
 
 def test_a_view_outlives_even_the_closing_of_its_connection():
@@ -732,7 +732,8 @@ def test_a_message_that_can_never_fit_is_too_large_at_once(ends, excess):
     ):
         with pytest.raises(MessageTooLarge, match=r"capacity=\d+"):
             call()
-    left.send_bytes(bytes(longest), timeout=AT_ONCE) if right.poll() is False else None
+    assert not right.poll()
+    left.send_bytes(bytes(longest), timeout=AT_ONCE)
     assert len(right.recv_bytes(timeout=AT_ONCE)) == longest
 
 

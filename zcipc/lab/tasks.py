@@ -99,7 +99,7 @@ def _latency_size(runtime: str, name: str, size: int, samples: int) -> tuple[dic
     result = {
         "message_bytes": size,
         "period_us": PERIOD_NS / 1000,
-        "messages": samples,
+        "messages": len(latencies),  # sent, warm-up included
         **_percentiles(kept),
         "mean_ns": float(kept.mean()),
         "late_sends": int(late),
