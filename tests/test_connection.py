@@ -161,7 +161,8 @@ def test_arrays_keep_their_memory_order(ends):
     for array in (GRID, np.asfortranarray(GRID)):
         left.send(array)
         received = right.recv()
-        assert (received.flags.c_contiguous, received.flags.f_contiguous) == (array.flags.c_contiguous, array.flags.f_contiguous)
+        assert received.flags.c_contiguous == array.flags.c_contiguous
+        assert received.flags.f_contiguous == array.flags.f_contiguous
 
 
 def test_what_is_received_is_the_receivers_own(ends):
@@ -407,8 +408,8 @@ def test_a_message_behind_many_dropped_loans_is_there_without_waiting(ends):
 
 def drop_loans(connection, count):
     for _ in range(count):
-        with pytest.raises(ZeroDivisionError), connection.loan(8):
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError), connection.loan(8) as buffer:
+            buffer[:] = bytes(1 // 0)
 
 
 def test_closing_ends_the_wait_of_a_thread_at_either_end(waiting):
@@ -503,11 +504,9 @@ def test_ctrl_c_ends_a_wait_and_the_connection_goes_on(waiting, blocked):
         assert right.recv() == "opens"
         timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
+        call = {"receiving": lambda: right.recv(timeout=PATIENCE), "sending": lambda: send_until_full(left)}[blocked]
         with pytest.raises(KeyboardInterrupt):
-            if blocked == "receiving":
-                right.recv(timeout=PATIENCE)
-            else:
-                send_until_full(left)
+            call()
         timer.join()
         while right.poll():
             right.recv_bytes()
@@ -568,9 +567,7 @@ def test_a_loan_is_written_in_place_and_sent_when_its_block_ends(ends):
 
 def test_a_loan_that_raises_is_dropped(ends):
     left, right = ends
-    with pytest.raises(ZeroDivisionError), left.loan(8) as buffer:
-        buffer[:] = b"unsent!!"
-        raise ZeroDivisionError
+    drop_loans(left, 1)
     left.send_bytes(b"sent")
     assert right.recv_bytes() == b"sent"
     assert left.statistics().messages_sent == 1
@@ -605,6 +602,13 @@ def test_a_loan_of_no_bytes_is_an_empty_message(ends):
         pass
 
 
+def go_round(left, right):
+    """Messages over several laps of a queue of 4096 bytes."""
+    for _ in range(20):
+        left.send_bytes(b"\xff" * 800, timeout=0.2)
+        right.recv_bytes()
+
+
 VIEWS = {
     "frombuffer": lambda buffer: np.frombuffer(buffer, np.uint8),
     "asarray": np.asarray,
@@ -623,15 +627,11 @@ def test_a_view_of_a_loan_lives_on_and_its_bytes_are_not_reused(ends, kind):
         view = VIEWS[kind](buffer)
     assert right.recv_bytes() == b"\x07" * 800
     with pytest.raises(TimedOut):
-        for _ in range(20):
-            left.send_bytes(b"\xff" * 800, timeout=0.02)
-            right.recv_bytes()
+        go_round(left, right)
     assert bytes(view) == b"\x07" * 800
     assert left.statistics().views_alive == 1
     del view
-    for _ in range(20):
-        left.send_bytes(b"\xff" * 800, timeout=AT_ONCE)
-        right.recv_bytes()
+    go_round(left, right)
     assert left.statistics().views_alive == 0
 
 
@@ -642,9 +642,7 @@ def test_a_view_of_a_borrow_keeps_the_message_until_it_is_gone(ends, kind):
     with right.borrow() as buffer:
         view = VIEWS[kind](buffer)
     with pytest.raises(TimedOut):
-        for _ in range(20):
-            left.send_bytes(b"\xff" * 800, timeout=0.02)
-            right.recv_bytes()
+        go_round(left, right)
     assert bytes(view) == b"\x07" * 800
     assert right.statistics().views_alive == 1
     del view
@@ -665,8 +663,7 @@ def test_an_array_over_a_dropped_loan_lives_on_and_no_message_is_spoilt(ends):
     left, right = ends
     kept = []
     with pytest.raises(ZeroDivisionError), left.loan(80) as buffer:
-        kept.append(np.frombuffer(buffer, np.float64))
-        raise ZeroDivisionError
+        kept.append(np.frombuffer(buffer, np.float64)) or 1 / 0
     left.send_bytes(b"message")
     kept[0][:] = -1
     assert right.recv_bytes(timeout=AT_ONCE) == b"message"
@@ -760,8 +757,36 @@ def test_a_capacity_is_rounded_up_and_must_be_positive():
             Pipe(capacity=asked)
 
 
-def test_threads_share_an_end():
-    left, right = Pipe(capacity=4096)
+def test_threads_share_an_end(ends):
+    left, right = ends
+    left.send("opens")
+    assert right.recv() == "opens"
+    assert sorted(numbers_through_threads(left, right)) == list(range(1000))
+
+
+def test_threads_may_be_the_first_to_use_an_end():
+    for _ in range(10):
+        left, right = Pipe(capacity=4096)
+        raised, together = [], threading.Barrier(4)
+
+        def first_use(connection, raised=raised, together=together):
+            together.wait()
+            try:
+                connection.poll()
+            except Exception as error:
+                raised.append(error)
+
+        with left, right:
+            threads = [threading.Thread(target=first_use, args=(end,)) for end in (left, left, right, right)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+        assert not raised
+
+
+def numbers_through_threads(left, right):
+    """What two threads receive of 1000 numbers that two others send."""
     received = []
 
     def send(start):
@@ -772,14 +797,13 @@ def test_threads_share_an_end():
         for _ in range(500):
             received.append(right.recv(timeout=PATIENCE))
 
-    with left, right:
-        threads = [threading.Thread(target=send, args=(start,)) for start in (0, 500)]
-        threads += [threading.Thread(target=receive) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-    assert sorted(received) == list(range(1000))
+    threads = [threading.Thread(target=send, args=(start,)) for start in (0, 500)]
+    threads += [threading.Thread(target=receive) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    return received
 
 
 def test_statistics_say_what_an_end_has_done(ends):

@@ -44,8 +44,9 @@ def echo(other_pid, **geometry):
 
 
 def only_init(other_pid):
-    ipc_init(os.getpid(), other_pid)
+    ipc = ipc_init(os.getpid(), other_pid)
     time.sleep(3600)
+    ipc_destroy(ipc)
 
 
 def send_and_exit_at_once(other_pid, count):
@@ -90,19 +91,28 @@ def alone():
     """Bound to a process that has bound too and does nothing."""
     with Child(only_init, os.getpid()) as child:
         ipc = ipc_init(os.getpid(), child.pid)
+        assert both_bound(ipc)
         yield ipc
         child.kill()
         ipc_destroy(ipc)
+
+
+def both_bound(ipc):
+    return eventually(lambda: not Path("/dev/shm", ipc._segment.name).exists())
 
 
 def own_queue(ipc):
     return ipc._queues[ipc.own_index()][0]
 
 
-def semaphore(ipc, index, offset):
-    value = ctypes.c_int(-1)
-    assert ctypes.CDLL(None).sem_getvalue(ctypes.c_void_p(int(ipc._queues[index][0]) + offset), ctypes.byref(value)) == 0
-    return value.value
+def semaphores(ipc, index):
+    """The values of *empty*, *mutex* and *full*."""
+    values = []
+    for offset in (bounded_buffer.EMPTY, bounded_buffer.MUTEX, bounded_buffer.FULL):
+        value = ctypes.c_int(-1)
+        assert ctypes.CDLL(None).sem_getvalue(ctypes.c_void_p(int(ipc._queues[index][0]) + offset), ctypes.byref(value)) == 0
+        values.append(value.value)
+    return values
 
 
 # --- tests
@@ -124,9 +134,7 @@ def test_messages_go_there_and_back(method):
 
 
 def test_the_semaphores_start_as_in_dijkstras_bounded_buffer(alone):
-    for index in (0, 1):
-        values = [semaphore(alone, index, offset) for offset in (bounded_buffer.EMPTY, bounded_buffer.MUTEX, bounded_buffer.FULL)]
-        assert values == [16, 1, 0]
+    assert [semaphores(alone, index) for index in (0, 1)] == [[16, 1, 0], [16, 1, 0]]
 
 
 def test_the_first_send_does_not_wait_for_a_receiver_and_a_full_queue_does(alone):
@@ -136,9 +144,7 @@ def test_the_first_send_does_not_wait_for_a_receiver_and_a_full_queue_does(alone
     with pytest.raises(TimedOut):
         ipc_send(alone, b"one too many", timeout=0.1)
     assert 0.1 <= time.monotonic() - start < AT_ONCE
-    index = alone.own_index()
-    values = [semaphore(alone, index, offset) for offset in (bounded_buffer.EMPTY, bounded_buffer.MUTEX, bounded_buffer.FULL)]
-    assert values == [0, 1, 16]
+    assert semaphores(alone, alone.own_index()) == [0, 1, 16]
 
 
 def test_nothing_sent_is_a_time_out_and_ones_own_messages_are_not_received(alone):
@@ -152,7 +158,7 @@ def test_a_message_longer_than_a_slot_is_too_large_and_takes_no_slot(alone):
     with pytest.raises(MessageTooLarge, match="slot_bytes=8193"):
         ipc_send(alone, bytes(8193))
     ipc_send(alone, bytes(8192), timeout=AT_ONCE)
-    assert semaphore(alone, alone.own_index(), bounded_buffer.EMPTY) == 15
+    assert semaphores(alone, alone.own_index()) == [15, 1, 1]
 
 
 def test_the_first_to_come_decides_the_geometry(alone):
@@ -192,10 +198,6 @@ def test_a_forked_child_may_not_use_what_its_parent_bound(alone):
             assert child.outcome() is PermissionDenied
 
 
-def test_the_name_goes_when_both_are_bound(alone):
-    assert eventually(lambda: not Path("/dev/shm", alone._segment.name).exists())
-
-
 def test_a_process_that_does_not_exist_cannot_be_bound():
     with Child(os.getpid) as child:
         child.outcome()
@@ -217,7 +219,7 @@ def test_what_a_dead_process_sent_is_received_first():
 def test_a_wait_ends_within_250_ms_of_the_death_of_the_peer(blocked):
     with Child(only_init, os.getpid()) as child:
         ipc = ipc_init(os.getpid(), child.pid)
-        assert eventually(lambda: not Path("/dev/shm", ipc._segment.name).exists())
+        assert both_bound(ipc)
         killed = []
         timer = threading.Timer(0.1, lambda: (killed.append(time.monotonic()), child.kill()))
         timer.start()

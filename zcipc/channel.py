@@ -8,6 +8,7 @@ path: take the seat, wait, or say why not.
 import contextlib
 import functools
 import os
+import threading
 import time
 import weakref
 from collections import deque
@@ -154,9 +155,10 @@ class Channel:
             raise CorruptSegment(f"{segment.name} has queues of {self._capacity:,} bytes, which no channel has")
         self._shared = False  # another process may hold this end too, and use it first
         self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
-        self._views: deque[tuple[int, memoryview]] = deque()  # loans sent but still viewed here: position, view; oldest first
+        self._views: deque[tuple[int, _View]] = deque()  # loans sent but still viewed here: position, view; oldest first
         self._borrows: deque[Borrow] = deque()  # received and not yet released, oldest first
         self._owner: int | None = None
+        self._opening = threading.Lock()
         self._block = np.zeros(ops.END_WORDS + ring.LINE // 8, np.int64)
         self.end: int = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         self._words = self._block[(self.end - self._block.ctypes.data) // 8 :]
@@ -373,7 +375,9 @@ class Channel:
         if state == ops.OPEN:
             return
         if state == ops.FRESH:
-            self._open()
+            with self._opening:
+                if self._get(ops.STATE) == ops.FRESH:  # no other thread was first
+                    self._open()
         elif state == ops.SHUT:
             raise Closed(f"{self!r} was closed here")
         else:
@@ -415,13 +419,9 @@ class Channel:
 
     # --- views of the memory
 
-    def _view(self, memory: memoryview, address: int, length: int) -> memoryview:
-        start = address - self._segment.address
-        return memory[start : start + length]
-
     def _reap(self) -> None:
         """Give back the memory of loans and borrows that nobody views any more."""
-        while self._views and _released(self._views[0][1]):
+        while self._views and self._views[0][1].is_over():
             self._views.popleft()
         self._set(ops.PRODUCER + ring.FLOOR, self._views[0][0] if self._views else ring.NO_FLOOR)
         if not self._borrows:
@@ -432,7 +432,8 @@ class Channel:
         self._entries.release(self.end, position)
 
     def _unmap(self) -> None:
-        self._memory.release()
+        with contextlib.suppress(BufferError):  # a view lives on; the segment waits for it
+            self._memory.release()
         self._segment.close()
 
     # --- private and shared words
@@ -483,13 +484,13 @@ class Loan:
             payload = channel._claim_waiting(self._nbytes, self._timeout)
         channel._set(ops.LOAN, payload)
         self._start = channel._get(ops.PRODUCER + ring.POSITION)
-        self._view = channel._view(channel._segment.buffer, payload, self._nbytes)
-        return self._view
+        self._view = _View(channel._segment.buffer, payload - channel._segment.address, self._nbytes)
+        return self._view.buffer
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         channel = self._channel
         channel._require_open()
-        if not _released(self._view):
+        if not self._view.is_over():
             channel._views.append((self._start, self._view))
             channel._reap()
         if kind is not None:
@@ -515,20 +516,43 @@ class Borrow:
             header, payload = channel._wait(channel._peek_now, channel._sleep_for_message, self._timeout)
         length = (header & ring.LENGTH_MASK) - 1
         self.tag = header >> ring.LENGTH_BITS
-        self._view = channel._view(channel._memory, payload, length)
+        self._view = _View(channel._memory, payload - channel._segment.address, length)
         self.start = channel._get(ops.CONSUMER + ring.POSITION)
         channel._entries.hold(channel.end, header)
         channel._borrows.append(self)
-        return self._view
+        return self._view.buffer
 
     def __exit__(self, *exception: object) -> None:
         self.ended = True
+        self._view.is_over()  # the buffer becomes invalid, even if an earlier borrow is still open
         if not self._channel.closed:
             self._channel._reap()
 
     def is_over(self) -> bool:
         """Whether the block has ended and no view of the message is left."""
-        return self.ended and _released(self._view)
+        return self.ended and self._view.is_over()
+
+
+class _View:
+    """A part of shared memory lent out as a `memoryview`, and whether anything made over it is still alive.
+
+    The buffer's exporter is an array that belongs to this view alone: whatever is made over the buffer keeps the exporter
+    alive, so the view is over when the buffer is released and the exporter gone.
+    """
+
+    __slots__ = ("_exporter", "buffer")
+
+    def __init__(self, memory: memoryview, start: int, length: int) -> None:
+        exporter = np.frombuffer(memory, np.uint8, length, start) if length else np.empty(0, np.uint8)
+        exporter.flags.writeable = not memory.readonly
+        self._exporter = weakref.ref(exporter)
+        self.buffer = exporter.data
+
+    def is_over(self) -> bool:
+        """End the buffer's use; whether nothing made over it is left."""
+        with contextlib.suppress(BufferError):
+            self.buffer.release()
+        return self._exporter() is None
 
 
 def create_segment(capacity: int) -> Segment:
@@ -552,15 +576,6 @@ def _part(data: "ReadableBuffer", offset: int, size: int | None) -> memoryview:
     return view[offset : offset + size]
 
 
-def _released(view: memoryview) -> bool:
-    """Release `view`; False if something made over it is still alive."""
-    try:
-        view.release()
-    except BufferError:
-        return False
-    return True
-
-
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 
@@ -578,6 +593,7 @@ def _close_all() -> None:
 def _after_fork_in_child() -> None:
     for channel in list(_channels):
         channel._shared = True
+        channel._opening = threading.Lock()  # a thread of the parent may hold the old one
         if channel._get(ops.STATE) == ops.OPEN:
             channel._set(ops.STATE, ops.FORKED)
 

@@ -91,6 +91,8 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening and free the name; connections stay. Idempotent."""
+        with contextlib.suppress(OSError):  # closed already
+            self._socket.shutdown(socket.SHUT_RDWR)  # ends an accept() in another thread; close() alone does not
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -121,6 +123,8 @@ def Client(name: str, *, timeout: float | None = None) -> Connection:
             answer = server.recv(256)
         except TimeoutError:
             raise TimedOut(f"the listener {name!r} did not accept within {timeout:g} s") from None
+        except ConnectionResetError:
+            answer = _REFUSED
         if answer == _REFUSED:
             raise PermissionDenied(f"the listener {name!r} refused: it is closed, or another user's")
         waiting, segment_name = answer.decode().split()

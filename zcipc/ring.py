@@ -148,14 +148,16 @@ def peek(consumer):
     data, capacity, position = load(consumer + DATA), load(consumer + CAPACITY), load(consumer + POSITION)
     offset = position & (capacity - 1)
     header = load_acquire(data + offset)  # ACQUIRE pairs with the RELEASE in publish(): header before payload
-    if header < 0:
-        if -header > capacity - offset or header & (WORD - 1):
+    lap_end = position + capacity
+    while header < 0 and position < lap_end:  # a peer that publishes gaps for ever is not followed for ever
+        if header < offset - capacity or header & (WORD - 1):
             return 0, CORRUPT
-        advance(consumer, position - header)
-        offset = (position - header) & (capacity - 1)
+        position -= header
+        advance(consumer, position)
+        offset = position & (capacity - 1)
         header = load_acquire(data + offset)  # ACQUIRE: as above
     if header <= 0:
-        return 0, NOTHING  # or a second gap in a row, for the next call
+        return 0, NOTHING
     length = (header & LENGTH_MASK) - 1
     if length < 0 or length > capacity - offset - HEADER:
         return 0, CORRUPT

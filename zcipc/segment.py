@@ -24,6 +24,7 @@ PREFIX = "zcipc-"
 DIRECTORY = Path("/dev/shm")
 VERSION = 1
 HEADER_BYTES = 128
+_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EINVAL)
 _MAGIC = b"zcipc\x00\r\n"
 _HEADER = struct.Struct("<8sq8sq3q")  # magic, version, kind, size, creator: pid, start time, namespace
 
@@ -67,12 +68,18 @@ class Segment:
             memory = SharedMemory(name=name, create=True, size=size)
         except FileExistsError:
             raise NameTaken(f"a shared-memory segment {name} exists already") from None
+        except OverflowError:
+            raise OutOfSharedMemory(_no_room(size)) from None
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise OutOfSharedMemory(_no_room(size)) from None
         try:
             _reserve(name, size)
         except OSError as error:
             memory.close()
             memory.unlink()
-            if error.errno != errno.ENOSPC:
+            if error.errno not in _NO_ROOM:
                 raise
             raise OutOfSharedMemory(_no_room(size)) from None
         segment = cls(memory, name, created=True)

@@ -86,13 +86,18 @@ def _latency_size(runtime: str, name: str, size: int, samples: int) -> tuple[dic
     loop = _LOOPS[runtime]
     transport = TRANSPORTS[name](size)
     warm_up = samples // 10
-    latencies = shared_array(warm_up + samples)
+    latencies, ready = shared_array(warm_up + samples), shared_array(1)
 
     def observe() -> None:
-        _demand_none(loop.observe(_end(transport, runtime, 1), size, latencies), name, runtime)
+        end = _end(transport, runtime, 1)
+        ready[0] = 1
+        _demand_none(loop.observe(end, size, latencies), name, runtime)
 
     partner = Partner(observe)
-    late = loop.pace(_end(transport, runtime, 0), size, PERIOD_NS, len(latencies))
+    end = _end(transport, runtime, 0)
+    while not ready[0]:
+        time.sleep(SETTLE_S)
+    late = loop.pace(end, size, PERIOD_NS, len(latencies))
     partner.join()
     transport.close()
     kept = latencies[warm_up:]

@@ -5,13 +5,17 @@ from numba import int64, typeof
 from numba.core.types import Type
 
 from zcipc.lab import loops, tasks
-from zcipc.lab.transports import COMPILED, TRANSPORTS
+from zcipc.lab.transports import COMPILED, INTERPRETED, TRANSPORTS
 
 _LENGTH = 64  # bytes; any will do
 
 
 def warm() -> None:
-    """Compile the loops for the ends of all transports."""
+    """Compile the loops for the ends of all transports, and what their interpreted ends call."""
+    for name in INTERPRETED:
+        transport = TRANSPORTS[name](_LENGTH)
+        transport.interpreted_end(0)
+        transport.close()
     times = typeof(np.zeros(1, np.int64))
     for end in {_end_type(name) for name in COMPILED}:
         loops.ping.compile((end, int64, int64, times))
