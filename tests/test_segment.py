@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,12 @@ def test_a_creator_in_another_pid_namespace_counts_as_alive(segment):
     put_word(segment, START_TIME_AT, 1)
     put_word(segment, NAMESPACE_AT, 1)
     assert path_of(segment) not in stale_segments()
+
+
+def test_clean_removes_what_was_never_signed_once_it_is_old(foreign):
+    """A creator killed between the name and the header leaves zeros; one that is at work right now has zeros, too."""
+    foreign.write_bytes(bytes(SIZE))
+    assert foreign.name not in clean()
+    an_hour_ago = time.time() - 3600
+    os.utime(foreign, (an_hour_ago, an_hour_ago))
+    assert foreign.name in clean()

@@ -12,6 +12,7 @@ import mmap
 import os
 import secrets
 import struct
+import time
 import weakref
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,7 @@ DIRECTORY = Path("/dev/shm")
 VERSION = 1
 HEADER_BYTES = 128
 _NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EINVAL)
+_HALF_MADE_S = 60  # seconds; making a segment takes milliseconds
 _MAGIC = b"zcipc\x00\r\n"
 _HEADER = struct.Struct("<8sq8sq3q")  # magic, version, kind, size, creator: pid, start time, namespace
 
@@ -163,7 +165,7 @@ def mapping_address(buffer: memoryview | mmap.mmap) -> int:
 
 
 def stale_segments() -> list[Path]:
-    """Segments of this package below `/dev/shm` whose creator is dead."""
+    """Segments of this package below `/dev/shm` whose creator is dead, or died before it could sign them."""
     return [path for path in sorted(DIRECTORY.glob(PREFIX + "*")) if _is_stale(path)]
 
 
@@ -181,8 +183,11 @@ def _is_stale(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER.size)
+            age = time.time() - os.fstat(file.fileno()).st_mtime
     except (FileNotFoundError, PermissionError):
         return False  # gone meanwhile, or another user's
+    if not any(header):  # its creator has not come so far as to sign it, or was killed before
+        return age > _HALF_MADE_S
     ours = len(header) == _HEADER.size and header.startswith(_MAGIC)
     return ours and not _creator(header).is_alive()
 
