@@ -1,13 +1,13 @@
 """Two processes, two queues, one segment: bytes and loans in both directions.
 
-The fast path of every call is one compiled function (`operations.py`) run under the interpreter lock, which makes it atomic
-for the threads of a process; only the sleeping is done without the lock. What cannot be done at once comes here, to the slow
-path: take the seat, wait, or say why not.
+The fast path of every call is one compiled function (`methods.py`) run under the interpreter lock; only the sleeping is done
+without the lock. What cannot be done at once comes here, to the slow path: take the seat, wait, or say why not.
 """
 
 import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -16,16 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import BufferTooShort
 from multiprocessing.util import Finalize
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-from numba import int64, types, void
 
+from zcipc import methods, ring
 from zcipc import operations as ops
-from zcipc import ring
-from zcipc.atomics import WORD, futex_wake, load, store
-from zcipc.compiled import entry_point, jit, jit_nogil
+from zcipc.atomics import WORD
 from zcipc.errors import (
     Closed,
     CorruptSegment,
@@ -35,10 +32,12 @@ from zcipc.errors import (
     PermissionDenied,
     TimedOut,
 )
-from zcipc.objects import new_object, readable_buffer
+from zcipc.methods import entries
+from zcipc.native import Handle, accelerate
 from zcipc.seats import SEATS_END, seat_address, seated, take_seat
-from zcipc.segment import Segment
-from zcipc.waiting import CLOSED, Waiting, close_bell, register_for_barrier, ring_bell, set_fenced
+from zcipc.segment import Segment, populate
+from zcipc.views import Borrow, Loan
+from zcipc.waiting import Waiting, register_for_barrier
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -67,77 +66,7 @@ class Statistics:
     waiting: Waiting
 
 
-class _Entries(NamedTuple):
-    """The compiled functions that the interpreter calls, past numba's dispatcher."""
-
-    try_send: Callable[..., int]
-    receive_bytes: Callable[..., bytes | None]
-    try_claim: Callable[..., int]
-    commit: Callable[..., None]
-    peek: Callable[..., tuple[int, int]]
-    drop: Callable[..., None]
-    hold: Callable[..., int]
-    release: Callable[..., None]
-    await_message: Callable[..., None]
-    await_room: Callable[..., None]
-    open_end: Callable[..., None]
-    hang_up: Callable[..., None]
-
-
-@functools.cache
-def _entries() -> _Entries:
-    return _Entries(
-        try_send=entry_point(ops.try_send_buffer, int64(int64, readable_buffer, int64)),
-        receive_bytes=entry_point(ops.receive_bytes, new_object(int64)),
-        try_claim=entry_point(ops.try_claim, int64(int64, int64)),
-        commit=entry_point(ops.commit, void(int64, int64, int64)),
-        peek=entry_point(ops.peek, types.UniTuple(int64, 2)(int64)),
-        drop=entry_point(ops.drop, void(int64, int64)),
-        hold=entry_point(ops.hold, int64(int64, int64)),
-        release=entry_point(ops.release, void(int64, int64)),
-        await_message=entry_point(_await_message, void(int64, int64)),
-        await_room=entry_point(_await_room, void(int64, int64, int64)),
-        open_end=entry_point(_open_end, void(int64, int64, int64)),
-        hang_up=entry_point(_hang_up, void(int64)),
-    )
-
-
-@jit_nogil
-def _await_message(end, limit_ns):
-    ops.await_message(end, limit_ns)
-
-
-@jit_nogil
-def _await_room(end, length, limit_ns):
-    ops.await_room(end, length, limit_ns)
-
-
-@jit
-def _open_end(end, must_fence, must_be_fenced):
-    """Make the end usable. `must_fence`: this process cannot be reached by membarrier; `must_be_fenced`: it sleeps often."""
-    outgoing, incoming = load(end + ops.PRODUCER + ring.CONTROL), load(end + ops.CONSUMER + ring.CONTROL)
-    if must_fence:
-        set_fenced(outgoing + ring.CONSUMER_BELL)
-        set_fenced(incoming + ring.PRODUCER_BELL)
-    if must_be_fenced:
-        set_fenced(outgoing + ring.PRODUCER_BELL)
-        set_fenced(incoming + ring.CONSUMER_BELL)
-    store(end + ops.STATE, ops.OPEN)
-
-
-@jit
-def _hang_up(end):
-    """Close both own bells and wake the peer, wherever it sleeps; and wake this end's own sleepers."""
-    outgoing, incoming = load(end + ops.PRODUCER + ring.CONTROL), load(end + ops.CONSUMER + ring.CONTROL)
-    close_bell(outgoing + ring.PRODUCER_BELL)
-    close_bell(incoming + ring.CONSUMER_BELL)
-    ring_bell(outgoing + ring.CONSUMER_BELL)
-    ring_bell(incoming + ring.PRODUCER_BELL)
-    futex_wake(outgoing + ring.PRODUCER_BELL)
-    futex_wake(incoming + ring.CONSUMER_BELL)
-
-
-class Channel:
+class Channel(Handle):
     """One end of a two-way channel for bytes. `Connection` is this with objects.
 
     Safe for several threads of its process. Time-outs are in seconds; None waits for ever, 0 not at all. Every call that
@@ -149,18 +78,21 @@ class Channel:
         self._segment = segment
         self._seat = seat
         self._waiting = waiting
-        self._memory = segment.buffer.toreadonly()
+        self._memory = segment.buffer
         self._capacity = (segment.size - _DATA_OFFSET) // 2
         if self._capacity < ring.LINE or self._capacity & (self._capacity - 1):
             raise CorruptSegment(f"{segment.name} has queues of {self._capacity:,} bytes, which no channel has")
         self._shared = False  # another process may hold this end too, and use it first
         self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
-        self._views: deque[tuple[int, _View]] = deque()  # loans sent but still viewed here: position, view; oldest first
-        self._borrows: deque[Borrow] = deque()  # received and not yet released, oldest first
+        self._longest: int = ring.max_message.py_func(self._capacity)
+        self._lent: deque[Any] = deque()  # windows of messages sent but still viewed here, oldest first
+        self._borrowed: list[Any] = []  # windows of messages received and not yet given back
+        self._spare_loan: Loan | None = None
+        self._spare_borrow: Borrow | None = None
         self._owner: int | None = None
         self._opening = threading.Lock()
         self._block = np.zeros(ops.END_WORDS + ring.LINE // 8, np.int64)
-        self.end: int = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
+        self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         self._words = self._block[(self.end - self._block.ctypes.data) // 8 :]
         for side, index in ((ops.PRODUCER, seat), (ops.CONSUMER, 1 - seat)):
             self._set(side + ring.CONTROL, segment.address + SEATS_END + index * ring.CONTROL_BYTES)
@@ -170,9 +102,7 @@ class Channel:
         self._set(ops.STATE, ops.FRESH)
         self._set(ops.PEER_SEAT, seat_address(segment, 1 - seat))
         self._set(ops.SPIN_NS, waiting.value)
-        self._entries = _entries()
-        self._try_send = self._entries.try_send
-        self._receive_bytes = self._entries.receive_bytes
+        _accelerate()
         _channels.add(self)
 
     # --- bytes
@@ -187,8 +117,7 @@ class Channel:
         """
         if offset or size is not None:
             data = _part(data, offset, size)
-        if self._try_send(self.end, data, 0) != ops.DONE:
-            self._send_waiting(data, 0, timeout)
+        self._send_copy(data, 0, timeout)
 
     def recv_bytes(self, maxlength: int | None = None, *, timeout: float | None = None) -> bytes:
         """The next message, as a copy of its own.
@@ -196,9 +125,8 @@ class Channel:
         Raises:
             BufferTooShort: it is longer than `maxlength`; it is lost, as with `multiprocessing`.
         """
-        message = self._receive_bytes(self.end)
-        if message is None:
-            message = self._wait(self._receive_now, self._sleep_for_message, timeout)
+        with self.borrow(timeout=timeout) as buffer:
+            message = bytes(buffer)
         if maxlength is not None and len(message) > maxlength:
             raise BufferTooShort(message)
         return message
@@ -206,7 +134,7 @@ class Channel:
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether a message, or the end of all messages, is there within `timeout`."""
         try:
-            self._wait(self._peek_now, self._sleep_for_message, timeout)
+            self._wait(lambda: self._check(entries.peek(self)) == ops.DONE or None, self._sleep_for_message, timeout)
         except TimedOut:
             return False
         except Closed:
@@ -221,7 +149,7 @@ class Channel:
         Sent when the block ends, dropped if it raises. One at a time; meanwhile `send_bytes` raises `LoanOpen`. Arrays made
         over the buffer may live on: their memory is not used for another message before they are gone.
         """
-        return Loan(self, nbytes, timeout)
+        return self._loan(nbytes, timeout, 0)
 
     def borrow(self, *, timeout: float | None = None) -> "Borrow":
         """The next message, read in place: `with channel.borrow() as buffer: ...`.
@@ -229,7 +157,8 @@ class Channel:
         The buffer is read-only. When the block ends, the buffer becomes invalid, and its room goes back to the sender. Arrays
         made over the buffer may live on, and keep the message until they are gone.
         """
-        return Borrow(self, timeout)
+        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory), None
+        return borrow.prepared(self, timeout)
 
     # --- the rest
 
@@ -240,7 +169,7 @@ class Channel:
             return
         self._set(ops.STATE, ops.SHUT)
         if state == ops.OPEN or (state == ops.FRESH and not self._shared):
-            self._entries.hang_up(self.end)
+            entries.hang_up(self)
         if not self._sleepers:
             self._unmap()
 
@@ -266,7 +195,7 @@ class Channel:
             bytes_queued_out=queued[0],
             bytes_queued_in=queued[1],
             capacity=self._capacity,
-            views_alive=len(self._views) + sum(borrow.ended for borrow in self._borrows),
+            views_alive=len(self._lent) + sum(window.ended for window in self._borrowed),
             peer_pid=None if peer is None else peer.pid,
             waiting=self._waiting,
         )
@@ -316,45 +245,56 @@ class Channel:
             self._require_open()
 
     def _sleep_for_message(self, limit_ns: int) -> None:
-        self._entries.await_message(self.end, limit_ns)
+        entries.await_message(self, limit_ns)
 
-    def _receive_now(self) -> bytes | None:
-        self._peek_now()  # says what is wrong, where anything is
-        return self._receive_bytes(self.end)
+    def _send_copy(self, data: "ReadableBuffer", tag: int, timeout: float | None) -> None:
+        if entries.send(self, data, tag) != ops.DONE:
+            view = _contiguous(data)
+            self._wait_for_room(lambda: self._check(entries.send(self, view, tag)) == ops.DONE or None, view.nbytes, timeout)
 
-    def _peek_now(self) -> tuple[int, int] | None:
-        header, payload = self._entries.peek(self.end)
-        if header:
-            return header, payload
-        self._check(payload)
-        return None
+    def _loan(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
+        loan, self._spare_loan = self._spare_loan or Loan(self._memory), None
+        return loan.prepared(self, nbytes, timeout, tag)
 
-    def _send_waiting(self, data: "ReadableBuffer", tag: int, timeout: float | None) -> None:
-        length = memoryview(data).nbytes
+    def _open_loan_slowly(self, window: Any, nbytes: int, timeout: float | None) -> None:
+        if nbytes < 0:
+            raise ValueError(f"a loan of {nbytes} bytes makes no sense")
+        self._wait_for_room(lambda: self._check(entries.open_loan(self, window, nbytes)) > 0 or None, nbytes, timeout)
 
-        def attempt() -> bool | None:
-            return self._check(self._try_send(self.end, data, tag)) == ops.DONE or None
+    def _end_loan_slowly(self, window: Any, tag: int, drop: bool) -> None:
+        self._require_open()
+        if window.views:
+            self._lent.append(window)
+            self._reap()
+        if drop:
+            entries.drop(self, window)
+        else:
+            entries.commit(self, window, tag)
 
-        self._wait_for_room(attempt, length, timeout)
-
-    def _claim_waiting(self, nbytes: int, timeout: float | None) -> int:
+    def _open_borrow_slowly(self, window: Any, timeout: float | None) -> int:
         def attempt() -> int | None:
-            payload = self._check(self._entries.try_claim(self.end, nbytes))
-            return payload if payload > 0 else None
+            header = self._check(entries.open_borrow(self, window, 0))
+            return header if header > 0 else None
 
-        return self._wait_for_room(attempt, nbytes, timeout)
+        return self._wait(attempt, self._sleep_for_message, timeout)
+
+    def _end_borrow_slowly(self, window: Any) -> None:
+        window.ended = True
+        if window not in self._borrowed:
+            self._borrowed.append(window)
+        if not self.closed:
+            self._reap()
 
     def _wait_for_room(self, attempt: Callable[[], _Result | None], length: int, timeout: float | None) -> _Result:
-        longest = ring.max_message.py_func(self._capacity)
-        if length > longest:
+        if length > self._longest:
             raise MessageTooLarge(
                 f"a message of {length:,} bytes can never fit in this connection of {self._capacity:,} bytes, which takes "
-                f"{longest:,}; create it with capacity={1 << (length + 2 * ring.HEADER - 1).bit_length()} or more"
+                f"{self._longest:,}; create it with capacity={1 << (length + 2 * ring.HEADER - 1).bit_length()} or more"
             )
 
         def sleep(limit_ns: int) -> None:
             self._reap()
-            self._entries.await_room(self.end, length, limit_ns)
+            entries.await_room(self, length, limit_ns)
 
         return self._wait(attempt, sleep, timeout)
 
@@ -391,7 +331,8 @@ class Channel:
         self._owner = os.getpid()
         _close_at_exit(self._owner)
         fences_reach_us = register_for_barrier()
-        self._entries.open_end(self.end, not fences_reach_us, self._waiting is Waiting.BLOCK)
+        populate(self._segment)
+        entries.open_end(self, not fences_reach_us, self._waiting is Waiting.BLOCK)
         if not self._peer_can_run_meanwhile():
             self._set(ops.SPIN_NS, 0)
 
@@ -406,7 +347,7 @@ class Channel:
         return len(cores) > 1
 
     def _peer_gone(self, look_at_process: bool) -> Closed | None:
-        if self._shared_word(ops.CONSUMER, ring.PRODUCER_BELL) == CLOSED:
+        if entries.is_closed(self):
             return self._closed_by_peer()
         if look_at_process:
             peer = seated(self._segment, 1 - self._seat)
@@ -421,19 +362,19 @@ class Channel:
 
     def _reap(self) -> None:
         """Give back the memory of loans and borrows that nobody views any more."""
-        while self._views and self._views[0][1].is_over():
-            self._views.popleft()
-        self._set(ops.PRODUCER + ring.FLOOR, self._views[0][0] if self._views else ring.NO_FLOOR)
-        if not self._borrows:
-            return
-        while self._borrows and self._borrows[0].is_over():
-            self._borrows.popleft()
-        position = self._borrows[0].start if self._borrows else self._get(ops.CONSUMER + ring.POSITION)
-        self._entries.release(self.end, position)
+        while self._lent and not self._lent[0].views:
+            self._lent.popleft()
+        self._set(ops.PRODUCER + ring.FLOOR, self._lent[0].position if self._lent else ring.NO_FLOOR)
+        over = [window for window in self._borrowed if window.ended and not window.views]
+        if over:
+            for window in over:
+                self._borrowed.remove(window)
+            entries.give_back(self, len(over), min((window.position for window in self._borrowed), default=0))
 
     def _unmap(self) -> None:
-        with contextlib.suppress(BufferError):  # a view lives on; the segment waits for it
-            self._memory.release()
+        self._spare_loan = self._spare_borrow = None
+        self._lent.clear()  # whoever views a window keeps it, and the memory below it
+        self._borrowed.clear()
         self._segment.close()
 
     # --- private and shared words
@@ -456,103 +397,13 @@ class Channel:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_entries"):  # else creating it failed
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _is_finalizing() and self.end:  # else all are closed already, or creating it failed
             self.close()
 
     def __repr__(self) -> str:
         state = ("open", "not used yet", "closed", "the parent's")[self._get(ops.STATE)]
         return f"<{type(self).__name__} {self._segment.name}, end {self._seat}, {state}>"
-
-
-class Loan:
-    """A message being written in place. See `Channel.loan`."""
-
-    __slots__ = ("_channel", "_nbytes", "_start", "_tag", "_timeout", "_view")
-
-    def __init__(self, channel: Channel, nbytes: int, timeout: float | None, tag: int = 0) -> None:
-        self._channel = channel
-        self._nbytes = nbytes
-        self._timeout = timeout
-        self._tag = tag
-
-    def __enter__(self) -> memoryview:
-        channel = self._channel
-        if self._nbytes < 0:
-            raise ValueError(f"a loan of {self._nbytes} bytes makes no sense")
-        if self._nbytes > channel.capacity or (payload := channel._entries.try_claim(channel.end, self._nbytes)) < 0:
-            payload = channel._claim_waiting(self._nbytes, self._timeout)
-        channel._set(ops.LOAN, payload)
-        self._start = channel._get(ops.PRODUCER + ring.POSITION)
-        self._view = _View(channel._segment.buffer, payload - channel._segment.address, self._nbytes)
-        return self._view.buffer
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        channel = self._channel
-        channel._require_open()
-        if not self._view.is_over():
-            channel._views.append((self._start, self._view))
-            channel._reap()
-        if kind is not None:
-            channel._entries.drop(channel.end, self._nbytes)
-        else:
-            channel._entries.commit(channel.end, self._nbytes, self._tag)
-
-
-class Borrow:
-    """A message being read in place. See `Channel.borrow`."""
-
-    __slots__ = ("_channel", "_timeout", "_view", "ended", "start", "tag")
-
-    def __init__(self, channel: Channel, timeout: float | None) -> None:
-        self._channel = channel
-        self._timeout = timeout
-        self.ended = False
-
-    def __enter__(self) -> memoryview:
-        channel = self._channel
-        header, payload = channel._entries.peek(channel.end)
-        if header == 0:
-            header, payload = channel._wait(channel._peek_now, channel._sleep_for_message, self._timeout)
-        length = (header & ring.LENGTH_MASK) - 1
-        self.tag = header >> ring.LENGTH_BITS
-        self._view = _View(channel._memory, payload - channel._segment.address, length)
-        self.start = channel._get(ops.CONSUMER + ring.POSITION)
-        channel._entries.hold(channel.end, header)
-        channel._borrows.append(self)
-        return self._view.buffer
-
-    def __exit__(self, *exception: object) -> None:
-        self.ended = True
-        self._view.is_over()  # the buffer becomes invalid, even if an earlier borrow is still open
-        if not self._channel.closed:
-            self._channel._reap()
-
-    def is_over(self) -> bool:
-        """Whether the block has ended and no view of the message is left."""
-        return self.ended and self._view.is_over()
-
-
-class _View:
-    """A part of shared memory lent out as a `memoryview`, and whether anything made over it is still alive.
-
-    The buffer's exporter is an array that belongs to this view alone: whatever is made over the buffer keeps the exporter
-    alive, so the view is over when the buffer is released and the exporter gone.
-    """
-
-    __slots__ = ("_exporter", "buffer")
-
-    def __init__(self, memory: memoryview, start: int, length: int) -> None:
-        exporter = np.frombuffer(memory, np.uint8, length, start) if length else np.empty(0, np.uint8)
-        exporter.flags.writeable = not memory.readonly
-        self._exporter = weakref.ref(exporter)
-        self.buffer = exporter.data
-
-    def is_over(self) -> bool:
-        """End the buffer's use; whether nothing made over it is left."""
-        with contextlib.suppress(BufferError):
-            self.buffer.release()
-        return self._exporter() is None
 
 
 def create_segment(capacity: int) -> Segment:
@@ -566,6 +417,20 @@ def create_segment(capacity: int) -> Segment:
         raise ValueError(f"a capacity of {capacity} bytes makes no sense")
     power_of_two = max(1 << (capacity - 1).bit_length(), _SMALLEST_CAPACITY)
     return Segment.create(KIND, _DATA_OFFSET + 2 * power_of_two)
+
+
+@functools.cache
+def _accelerate() -> None:
+    """Once a process, when the first channel is made: what needs no waiting is done in machine code."""
+    accelerate(Channel, "send_bytes", methods.send_bytes())
+    accelerate(Channel, "recv_bytes", methods.recv_bytes())
+
+
+def _contiguous(data: "ReadableBuffer") -> memoryview:
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BufferError("the bytes of this object do not lie in one row: send a contiguous copy of it")
+    return view
 
 
 def _part(data: "ReadableBuffer", offset: int, size: int | None) -> memoryview:

@@ -4,11 +4,13 @@ Numba's own cache looks only at the file a function stands in, so a change in `r
 `ring.py` stale. Here the stamp of a cached function is that of the whole package.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core.ccallback import CFunc
 from numba.core.typing.templates import Signature
 
 
@@ -23,7 +25,12 @@ _STAMP = _package_stamp(Path(__file__).parent)
 
 def jit(function: Callable[..., Any]) -> Any:
     """`numba.njit`, compiled at its first call and cached on disk until any file of the package changes."""
-    return _compiled(function, nogil=False)
+    return _compiled(function)
+
+
+def jit_inline(function: Callable[..., Any]) -> Any:
+    """Like `jit`, and made part of every compiled caller: for what a message cannot do without."""
+    return _compiled(function, forceinline=True)
 
 
 def jit_nogil(function: Callable[..., Any]) -> Any:
@@ -31,11 +38,31 @@ def jit_nogil(function: Callable[..., Any]) -> Any:
     return _compiled(function, nogil=True)
 
 
-def _compiled(function: Callable[..., Any], nogil: bool) -> Any:
-    dispatcher = njit(function, nogil=nogil, error_model="numpy")
-    dispatcher.enable_caching()
-    dispatcher._cache._cache_file._source_stamp = _STAMP
+def _compiled(function: Callable[..., Any], **options: bool) -> Any:
+    dispatcher = njit(function, error_model="numpy", **options)
+    _cache(dispatcher)
     return dispatcher
+
+
+def cfunction(signature: Signature) -> Callable[[Callable[..., Any]], Callable[[], CFunc]]:
+    """A function that C can call, with the interpreter lock held. Call the result for it: it is compiled, or loaded, then."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[[], CFunc]:
+        @functools.cache
+        def compiled() -> CFunc:
+            made = CFunc(function, (signature.args, signature.return_type), {}, {"error_model": "numpy"})
+            _cache(made)
+            made.compile()
+            return made
+
+        return compiled
+
+    return decorate
+
+
+def _cache(compiled: Any) -> None:
+    compiled.enable_caching()
+    compiled._cache._cache_file._source_stamp = _STAMP
 
 
 def entry_point(dispatcher: Any, signature: Signature) -> Callable[..., Any]:

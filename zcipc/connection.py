@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from zcipc import codec
-from zcipc import operations as ops
-from zcipc.channel import DEFAULT_CAPACITY, KIND, Channel, Loan, create_segment
+from zcipc.channel import DEFAULT_CAPACITY, KIND, Channel, create_segment
 from zcipc.segment import Segment
 from zcipc.waiting import Waiting
 
@@ -39,17 +38,13 @@ class Connection(Channel):
                 self._send_copy(data, codec.PICKLE, timeout)
                 return
             frame = codec.encode_pickle(data, buffers)
-        with Loan(self, frame.size, timeout, frame.tag) as buffer:
+        with self._loan(frame.size, timeout, frame.tag) as buffer:
             frame.write(buffer)
 
     def recv(self, *, timeout: float | None = None) -> Any:
         """The next object, the receiver's own. Unpickles: only for a peer that you trust."""
         with (message := self.borrow(timeout=timeout)) as buffer:
             return codec.decode(message.tag, buffer)
-
-    def _send_copy(self, data: bytes, tag: int, timeout: float | None) -> None:
-        if self._try_send(self.end, data, tag) != ops.DONE:
-            self._send_waiting(data, tag, timeout)
 
     def __reduce__(self) -> tuple[Callable[..., "Connection"], tuple[str, int, Waiting]]:
         self.share()

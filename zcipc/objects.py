@@ -1,7 +1,7 @@
-"""Python objects at the border of compiled code: a buffer going in, a new object coming out.
+"""Python objects as arguments of compiled code: a buffer, or just the address of an object.
 
 Numba's own conversions allocate and count references; a message of a few bytes would cost more at the border than in the
-queue. These two types do the least that is correct.
+queue. These types do the least that is correct.
 """
 
 from typing import Any
@@ -9,13 +9,12 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import NativeValue, box, intrinsic, models, register_model, unbox
+from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
 _PY_BUFFER_WORDS = 10  # sizeof(Py_buffer) on 64-bit CPython; its first three words are buf, obj, len
 _PYBUF_SIMPLE, _PYBUF_WRITABLE = 0, 1
-_ERROR = -1
 
 
 class BufferType(types.Type):
@@ -26,18 +25,16 @@ class BufferType(types.Type):
         super().__init__(name=f"Buffer({writable=})")
 
 
-class NewObject(types.Type):
-    """A result: the address of a Python object whose reference the caller gets; 0 is None, -1 a raised exception."""
+class ObjectType(types.Type):
+    """An argument of any type; in compiled code, its address. The caller keeps it alive."""
 
     def __init__(self) -> None:
-        super().__init__(name="NewObject")
+        super().__init__(name="Object")
 
 
 readable_buffer = BufferType(writable=False)
 writable_buffer = BufferType(writable=True)
-new_object = NewObject()
-
-bytes_from_address = types.ExternalFunction("PyBytes_FromStringAndSize", types.int64(types.int64, types.int64))
+any_object = ObjectType()
 
 
 @register_model(BufferType)
@@ -46,9 +43,9 @@ class _BufferModel(models.StructModel):
         super().__init__(manager, numba_type, [("address", types.int64), ("length", types.int64)])
 
 
-@register_model(NewObject)
-class _NewObjectModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, numba_type: NewObject) -> None:
+@register_model(ObjectType)
+class _ObjectModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, numba_type: ObjectType) -> None:
         super().__init__(manager, numba_type, _I64)
 
 
@@ -70,13 +67,15 @@ length_of = intrinsic(_field("length"))
 
 
 @intrinsic
-def as_object(_context: Any, address: Any) -> Any:
-    """Give the reference at `address` to the interpreter."""
+def address_of_object(_context: Any, obj: Any) -> Any:
+    """Where the object itself lies."""
+    if not isinstance(obj, ObjectType):
+        return None
 
     def codegen(_target: Any, _builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
         return arguments[0]
 
-    return new_object(types.int64), codegen
+    return types.int64(obj), codegen
 
 
 @unbox(BufferType)
@@ -103,12 +102,6 @@ def _unbox_buffer(numba_type: BufferType, obj: ir.Value, c: Any) -> NativeValue:
     return NativeValue(native._getvalue(), is_error=builder.load(failed), cleanup=release)
 
 
-@box(NewObject)
-def _box_object(_type: NewObject, value: ir.Value, c: Any) -> ir.Value:
-    builder, pyapi = c.builder, c.pyapi
-    result = cgutils.alloca_once_value(builder, builder.inttoptr(value, pyapi.pyobj))
-    with builder.if_then(builder.icmp_signed("==", value, _I64(0))):
-        builder.store(pyapi.make_none(), result)
-    with builder.if_then(builder.icmp_signed("==", value, _I64(_ERROR))):
-        builder.store(cgutils.get_null_value(pyapi.pyobj), result)
-    return builder.load(result)
+@unbox(ObjectType)
+def _unbox_object(_type: ObjectType, obj: ir.Value, c: Any) -> NativeValue:
+    return NativeValue(c.builder.ptrtoint(obj, _I64))

@@ -13,20 +13,19 @@ Results below zero say why nothing happened: AGAIN, CORRUPT, PEER_CLOSED, PEER_D
 """
 
 from zcipc import ring
-from zcipc.atomics import WORD, clock, load, memcpy, store
-from zcipc.compiled import jit
-from zcipc.objects import address_of, as_object, bytes_from_address, length_of
+from zcipc.atomics import WORD, clock, load, load_acquire, memcpy, store
+from zcipc.compiled import jit, jit_inline
 from zcipc.peer import has_ended
 from zcipc.ring import (
     CAPACITY,
     CONSUMER_BELL,
     CONTROL,
-    LENGTH_BITS,
-    LENGTH_MASK,
+    GAP,
     LINE,
     NOTHING,
     POSITION,
     PRODUCER_BELL,
+    header_length,
     release_until,
 )
 from zcipc.waiting import (
@@ -46,6 +45,7 @@ STATE = 2 * LINE
 LOAN = STATE + WORD  # payload address of the record being written in place, or 0
 SPIN_NS = STATE + 2 * WORD
 PEER_SEAT = STATE + 3 * WORD  # address of the peer's seat in shared memory; its first word is the pid, 0 while it is free
+HELD = STATE + 4 * WORD  # messages that are being read in place
 END_WORDS = 3 * LINE // WORD
 
 # States of an end.
@@ -63,22 +63,15 @@ NOT_OPEN = -5
 LOANED = -6
 TOO_LARGE = -7
 
-FOREVER = (1 << 63) - 1
 SHORT_SPIN_NS = Waiting.HYBRID.value  # no spin under the interpreter lock is longer
-SLICE_NS = 50_000_000  # a sleep ends at least this often to look for the peer's death, a time-out, Ctrl-C
+FOREVER = (1 << 63) - 1
+SLICE_NS = 50_000_000  # a wait ends at least this often to look for the peer's death, a time-out, Ctrl-C
 
 
-@jit
-def header_length(header):
-    return (header & LENGTH_MASK) - 1
+# --- without waiting
 
 
-@jit
-def header_tag(header):
-    return header >> LENGTH_BITS
-
-
-@jit
+@jit_inline
 def try_claim(end, length):
     """Payload address of room for `length` bytes, or AGAIN, CORRUPT, NOT_OPEN, LOANED, PEER_CLOSED. Never waits.
 
@@ -92,10 +85,19 @@ def try_claim(end, length):
     if load(load(end + PRODUCER + CONTROL) + CONSUMER_BELL) == CLOSED:
         return PEER_CLOSED
     payload = ring.claim(end + PRODUCER, length)
-    return AGAIN if payload == NOTHING else payload
+    return _claim_anew(end, length) if payload == NOTHING else payload
 
 
 @jit
+def _claim_anew(end, length):
+    position = load(end + PRODUCER + POSITION)
+    payload = ring.claim_anew(end + PRODUCER, length)
+    if load(end + PRODUCER + POSITION) != position:  # a gap was published, and a consumer asleep must wake to pass it
+        ring_bell(load(end + PRODUCER + CONTROL) + CONSUMER_BELL)
+    return AGAIN if payload == NOTHING else payload
+
+
+@jit_inline
 def commit(end, length, tag):
     """Publish what was claimed and wake the other end."""
     store(end + LOAN, 0)
@@ -111,7 +113,7 @@ def drop(end, length):
     ring_bell(load(end + PRODUCER + CONTROL) + CONSUMER_BELL)
 
 
-@jit
+@jit_inline
 def try_send(end, address, length, tag):
     """Copy a message in and publish it; DONE, PEER_CLOSED, AGAIN, CORRUPT, NOT_OPEN, LOANED. Never waits."""
     payload = try_claim(end, length)
@@ -122,37 +124,32 @@ def try_send(end, address, length, tag):
     return DONE
 
 
-@jit
-def try_send_buffer(end, buffer, tag):
-    """`try_send` of a Python object with the buffer interface."""
-    return try_send(end, address_of(buffer), length_of(buffer), tag)
-
-
-@jit
+@jit_inline
 def peek(end):
-    """Header and payload address of the next message; (0, why not) if there is none. Spins as the end's waiting allows."""
+    """Header and payload address of the next message; (0, why not) if there is none: AGAIN, CORRUPT, NOT_OPEN. Never waits."""
     if load(end + STATE) != OPEN:
         return 0, NOT_OPEN
-    consumer = end + CONSUMER
-    header, payload = ring.peek(consumer)
-    if payload == NOTHING:
-        spin_for_message(consumer, min(load(end + SPIN_NS), SHORT_SPIN_NS))
-        header, payload = ring.peek(consumer)
+    header, payload = ring.peek(end + CONSUMER)
+    if header == 0:
+        if payload == GAP:
+            return _pass_gaps(end)
+        if payload == NOTHING:
+            return 0, AGAIN
+    return header, payload
+
+
+@jit
+def _pass_gaps(end):
+    header, payload = ring.pass_gaps(end + CONSUMER)
+    ring_bell(load(end + CONSUMER + CONTROL) + PRODUCER_BELL)  # room for a producer asleep
     return header, (AGAIN if payload == NOTHING else payload)
 
 
-@jit
+@jit_inline
 def skip(end, header):
     """Go past the message under `header` and wake a producer that waits for its room."""
     ring.skip(end + CONSUMER, header)
     ring_bell(load(end + CONSUMER + CONTROL) + PRODUCER_BELL)
-
-
-@jit
-def hold(end, header):
-    """Go past the message under `header`, keep its bytes; the position to hand to `release` when they are no longer needed."""
-    ring.hold(end + CONSUMER, header)
-    return load(end + CONSUMER + POSITION)
 
 
 @jit
@@ -162,59 +159,73 @@ def release(end, position):
     ring_bell(load(end + CONSUMER + CONTROL) + PRODUCER_BELL)
 
 
-@jit
-def receive_bytes(end):
-    """The next message as a new `bytes`, or None if there is none yet. Holds the interpreter lock."""
-    header, payload = peek(end)
-    if header == 0:
-        return as_object(0)
-    message = bytes_from_address(payload, header_length(header))
-    if message == 0:
-        return as_object(-1)  # no memory: the message stays in the queue
-    skip(end, header)
-    return as_object(message)
+@jit_inline
+def is_closed(end):
+    """Whether the other end has closed. What it sent before is there for a `peek` after this."""
+    # ACQUIRE pairs with the RELEASE in close_bell(): the last message before the end
+    return load_acquire(load(end + CONSUMER + CONTROL) + PRODUCER_BELL) == CLOSED
+
+
+# --- waiting: everything below takes time anyway, and stays out of the way of what does not
 
 
 @jit
-def await_room(end, length, limit_ns):
-    """Until room for `length` bytes may be there, the peer closes, or `limit_ns` have passed: the long wait, after the spin."""
-    if load(end + SPIN_NS) > limit_ns:
-        spin_for_room(end + PRODUCER, length, limit_ns)
-    else:
-        sleep_for_room(end + PRODUCER, length, limit_ns)
+def spin_and_peek(end, limit_ns):
+    """`peek` after a spin of at most `limit_ns`, and of SHORT_SPIN_NS."""
+    spin_for_message(end + CONSUMER, min(limit_ns, SHORT_SPIN_NS))
+    return peek(end)
 
 
 @jit
 def await_message(end, limit_ns):
-    """Until a message may be there, the peer closes, or `limit_ns` have passed: the long wait, after the spin."""
-    if load(end + SPIN_NS) > limit_ns:
-        spin_for_message(end + CONSUMER, limit_ns)
-    else:
-        sleep_for_message(end + CONSUMER, limit_ns)
+    """Until a message may be there, the peer closes, or `limit_ns` have passed: spin, then sleep, as the end's waiting says."""
+    spin_ns = load(end + SPIN_NS)
+    spin_for_message(end + CONSUMER, min(spin_ns, limit_ns))
+    if spin_ns < limit_ns:
+        sleep_for_message(end + CONSUMER, limit_ns - spin_ns)
 
 
 @jit
+def await_room(end, length, limit_ns):
+    """Until room for `length` bytes may be there, the peer closes, or `limit_ns` have passed; like `await_message`."""
+    spin_ns = load(end + SPIN_NS)
+    spin_for_room(end + PRODUCER, length, min(spin_ns, limit_ns))
+    if spin_ns < limit_ns:
+        sleep_for_room(end + PRODUCER, length, limit_ns - spin_ns)
+
+
+@jit
+def _peer_ended(end):
+    return has_ended(load(load(end + PEER_SEAT)))
+
+
+@jit
+def _claim_waiting(end, length, timeout_ns):
+    start = clock()
+    next_look = start + SLICE_NS
+    while True:
+        now = clock()
+        ended = now >= next_look and _peer_ended(end)
+        payload = try_claim(end, length)
+        if payload != AGAIN or now - start >= timeout_ns:
+            return payload
+        if ended:
+            return PEER_DIED
+        if now >= next_look:
+            next_look = now + SLICE_NS
+        await_room(end, length, min(timeout_ns - (now - start), next_look - now))
+
+
+@jit_inline
 def claim(end, length, timeout_ns):
     """Wait for room and claim it; its address, or a result below zero (AGAIN: timed out)."""
-    producer = end + PRODUCER
-    if length < 0 or length > ring.max_message(load(producer + CAPACITY)):
+    if length < 0 or length > ring.max_message(load(end + PRODUCER + CAPACITY)):
         return TOO_LARGE
     payload = try_claim(end, length)
-    if payload != AGAIN:
-        return payload
-    spin_for_room(producer, length, min(load(end + SPIN_NS), SHORT_SPIN_NS))
-    start = clock()
-    while True:
-        payload = try_claim(end, length)
-        left = timeout_ns - (clock() - start)
-        if payload != AGAIN or left <= 0:
-            return payload
-        if has_ended(load(load(end + PEER_SEAT))):
-            return PEER_DIED
-        await_room(end, length, min(left, SLICE_NS))
+    return _claim_waiting(end, length, timeout_ns) if payload == AGAIN else payload
 
 
-@jit
+@jit_inline
 def send(end, address, length, timeout_ns):
     """Wait for room, copy a message in, publish it; DONE or a result below zero (AGAIN: timed out)."""
     payload = claim(end, length, timeout_ns)
@@ -226,26 +237,35 @@ def send(end, address, length, timeout_ns):
 
 
 @jit
+def _borrow_waiting(end, timeout_ns):
+    start = clock()
+    next_look = start + SLICE_NS
+    while True:
+        now = clock()
+        closed = is_closed(end)  # looked at before the queue: what was sent before is received first
+        ended = now >= next_look and _peer_ended(end)
+        header, payload = peek(end)
+        if payload != AGAIN:
+            return header, payload
+        if closed or ended or now - start >= timeout_ns:
+            return 0, (PEER_CLOSED if closed else PEER_DIED if ended else AGAIN)
+        if now >= next_look:
+            next_look = now + SLICE_NS
+        await_message(end, min(timeout_ns - (now - start), next_look - now))
+
+
+@jit_inline
 def borrow(end, timeout_ns):
     """Wait for the next message; its header and payload address, or (0, result below zero). End it with `skip`."""
     header, payload = peek(end)
-    if payload != AGAIN:
-        return header, payload
-    control = load(end + CONSUMER + CONTROL)
-    start = clock()
-    while True:
-        closed = load(control + PRODUCER_BELL) == CLOSED  # looked at before the queue: what was sent before is received first
-        ended = not closed and has_ended(load(load(end + PEER_SEAT)))
-        header, payload = ring.peek(end + CONSUMER)
-        if payload != NOTHING:
-            return header, payload
-        left = timeout_ns - (clock() - start)
-        if closed or ended or left <= 0:
-            return 0, (PEER_CLOSED if closed else PEER_DIED if ended else AGAIN)
-        await_message(end, min(left, SLICE_NS))
+    if payload == AGAIN and timeout_ns > 0:
+        header, payload = spin_and_peek(end, min(load(end + SPIN_NS), timeout_ns))
+        if payload == AGAIN:
+            return _borrow_waiting(end, timeout_ns)
+    return header, payload
 
 
-@jit
+@jit_inline
 def receive(end, address, size, timeout_ns):
     """Wait for a message and copy it to `address`; its length, or a result below zero. One longer than `size` is not taken."""
     header, payload = borrow(end, timeout_ns)

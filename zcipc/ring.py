@@ -14,7 +14,8 @@ bytes of an earlier lap for a header. In exchange a claim needs room for one hea
 it checks before use. A hostile peer can spoil messages, never addresses.
 
 Functions take the address of a *side*: private words, one block for the producer and one for the consumer of a queue.
-None of them waits, allocates or enters the kernel.
+None of them waits, allocates or enters the kernel. What every message passes is made part of its caller; what only some need,
+a look at the other side's head, the wrap, a gap, stands apart in `claim_anew` and `pass_gaps`.
 """
 
 from zcipc.atomics import (
@@ -24,7 +25,7 @@ from zcipc.atomics import (
     store,
     store_release,
 )
-from zcipc.compiled import jit
+from zcipc.compiled import jit, jit_inline
 
 LINE = 128  # bytes
 
@@ -55,22 +56,34 @@ LENGTH_MASK = (1 << LENGTH_BITS) - 1
 # What a function returns in place of an address.
 NOTHING = 0  # full, or empty
 CORRUPT = -1
+GAP = -2  # pass_gaps() first
 
 
-@jit
+@jit_inline
 def max_message(capacity):
     """Bytes in the longest payload that fits: the record and the header after it must have room at the start of a lap."""
     return capacity - 2 * HEADER
 
 
-@jit
+@jit_inline
 def padded(length):
     return (length + WORD - 1) & -WORD
 
 
-@jit
+@jit_inline
 def header_of(length, tag):
     return (tag << LENGTH_BITS) | (length + 1)
+
+
+@jit_inline
+def header_length(header):
+    """Bytes of the payload under `header`."""
+    return (header & LENGTH_MASK) - 1
+
+
+@jit_inline
+def header_tag(header):
+    return header >> LENGTH_BITS
 
 
 @jit
@@ -79,14 +92,14 @@ def has_room(producer, until):
     limit = until + HEADER - load(producer + CAPACITY)
     if limit <= load(producer + KNOWN_HEAD):
         return 1
-    head = load_acquire(load(producer + CONTROL) + HEAD)  # ACQUIRE pairs with the RELEASE in release(): read before overwritten
+    head = load_acquire(load(producer + CONTROL) + HEAD)  # ACQUIRE pairs with the RELEASE in release_until(): read before reuse
     if head < load(producer + KNOWN_HEAD) or head > load(producer + POSITION):
         return CORRUPT
     store(producer + KNOWN_HEAD, min(head, load(producer + FLOOR)))
     return 1 if limit <= load(producer + KNOWN_HEAD) else 0
 
 
-@jit
+@jit_inline
 def publish(producer, size, header):
     """Publish the `size` bytes at the producer's position under `header`, and move on. Wait-free."""
     data, mask, position = load(producer + DATA), load(producer + CAPACITY) - 1, load(producer + POSITION)
@@ -97,12 +110,26 @@ def publish(producer, size, header):
     store(load(producer + CONTROL) + TAIL, following)
 
 
-@jit
+@jit_inline
 def claim(producer, length):
-    """Address of room for a payload of `length` bytes; NOTHING while the queue is full. Wait-free, repeatable.
+    """Address of room for a payload of `length` bytes, if there is any before the end of the lap and the head last seen.
+
+    Else NOTHING: then `claim_anew` tells. Wait-free, repeatable.
+    """
+    capacity, position = load(producer + CAPACITY), load(producer + POSITION)
+    offset = position & (capacity - 1)
+    size = HEADER + padded(length)
+    if size > capacity - offset or position + size + HEADER - capacity > load(producer + KNOWN_HEAD):
+        return NOTHING
+    return load(producer + DATA) + offset + HEADER
+
+
+@jit
+def claim_anew(producer, length):
+    """`claim` after a look at the consumer's head, and past the end of the lap; NOTHING while the queue is full, or CORRUPT.
 
     A record never wraps. If it does not fit before the end of the data area, the rest is a gap, which is published as soon as
-    it fits: so a message of nearly the whole capacity passes once the consumer has caught up.
+    it fits: so a message of nearly the whole capacity passes once the consumer has caught up. Wait-free, repeatable.
     """
     capacity, position = load(producer + CAPACITY), load(producer + POSITION)
     size = HEADER + padded(length)
@@ -121,14 +148,14 @@ def claim(producer, length):
 
 @jit
 def can_claim(producer, length):
-    """Whether claim() would get on: find room, publish the gap before it, or meet a corrupt head. Publishes nothing."""
+    """Whether claim_anew() would get on: find room, publish the gap before it, or meet a corrupt head. Publishes nothing."""
     capacity, position = load(producer + CAPACITY), load(producer + POSITION)
     size = HEADER + padded(length)
     rest = capacity - (position & (capacity - 1))
     return has_room(producer, position + min(size, rest)) != 0
 
 
-@jit
+@jit_inline
 def commit(producer, length, tag):
     """Publish the record claimed last, `length` bytes long (no more than claimed). Wait-free."""
     publish(producer, HEADER + padded(length), header_of(length, tag))
@@ -142,29 +169,39 @@ def commit_gap(producer, length):
     publish(producer, size, -size)
 
 
-@jit
+@jit_inline
 def peek(consumer):
-    """Header and payload address of the next record: (0, NOTHING) while there is none, (0, CORRUPT) if it cannot be one."""
+    """Header and payload address of the next record, or 0 and why not: NOTHING there, or a GAP, or CORRUPT. Wait-free."""
     data, capacity, position = load(consumer + DATA), load(consumer + CAPACITY), load(consumer + POSITION)
     offset = position & (capacity - 1)
     header = load_acquire(data + offset)  # ACQUIRE pairs with the RELEASE in publish(): header before payload
-    lap_end = position + capacity
-    while header < 0 and position < lap_end:  # a peer that publishes gaps for ever is not followed for ever
-        if header < offset - capacity or header & (WORD - 1):
-            return 0, CORRUPT
-        position -= header
-        advance(consumer, position)
-        offset = position & (capacity - 1)
-        header = load_acquire(data + offset)  # ACQUIRE: as above
     if header <= 0:
-        return 0, NOTHING
-    length = (header & LENGTH_MASK) - 1
+        return 0, (NOTHING if header == EMPTY else GAP)
+    length = header_length(header)
     if length < 0 or length > capacity - offset - HEADER:
         return 0, CORRUPT
     return header, data + offset + HEADER
 
 
 @jit
+def pass_gaps(consumer):
+    """`peek` past the gaps at the consumer's position, whose room is released unless an earlier record is held. Wait-free."""
+    capacity = load(consumer + CAPACITY)
+    lap_end = load(consumer + POSITION) + capacity
+    while load(consumer + POSITION) < lap_end:  # a peer that publishes gaps for ever is not followed for ever
+        header, payload = peek(consumer)
+        if payload != GAP:
+            return header, payload
+        position = load(consumer + POSITION)
+        offset = position & (capacity - 1)
+        size = -load_acquire(load(consumer + DATA) + offset)  # ACQUIRE pairs with the RELEASE in publish()
+        if size <= 0 or size > capacity - offset or size & (WORD - 1):
+            return 0, CORRUPT
+        advance(consumer, position + size)
+    return 0, NOTHING
+
+
+@jit_inline
 def advance(consumer, position):
     """Move the consumer to `position`, and release what lies before it unless an earlier record is still held."""
     held = load(consumer + KNOWN_HEAD) != load(consumer + POSITION)
@@ -173,23 +210,22 @@ def advance(consumer, position):
         release_until(consumer, position)
 
 
-@jit
+@jit_inline
 def skip(consumer, header):
     """Go past the record under `header`. Its bytes are released unless an earlier record is still held. Wait-free."""
     store(consumer + COUNT, load(consumer + COUNT) + 1)
-    advance(consumer, load(consumer + POSITION) + HEADER + padded((header & LENGTH_MASK) - 1))
+    advance(consumer, load(consumer + POSITION) + HEADER + padded(header_length(header)))
 
 
 @jit
 def hold(consumer, header):
     """Go past the record under `header` and keep its bytes until release_until(). Wait-free."""
     store(consumer + COUNT, load(consumer + COUNT) + 1)
-    store(consumer + POSITION, load(consumer + POSITION) + HEADER + padded((header & LENGTH_MASK) - 1))
+    store(consumer + POSITION, load(consumer + POSITION) + HEADER + padded(header_length(header)))
 
 
-@jit
+@jit_inline
 def release_until(consumer, position):
     """Give all bytes before `position` back to the producer. Wait-free."""
     store(consumer + KNOWN_HEAD, position)
     store_release(load(consumer + CONTROL) + HEAD, position)  # RELEASE pairs with the ACQUIRE in has_room(): reads before reuse
-

@@ -27,8 +27,9 @@ from zcipc.atomics import (
     membarrier,
     pause,
     store,
+    store_release,
 )
-from zcipc.compiled import jit
+from zcipc.compiled import jit, jit_inline
 from zcipc.ring import CAPACITY, CONSUMER_BELL, CONTROL, DATA, EMPTY, POSITION, PRODUCER_BELL, can_claim
 
 AWAKE = 0
@@ -36,7 +37,8 @@ SLEEPING = 1
 CLOSED = 2
 FENCED = WORD  # offset of the word beside the bell
 
-SPINS_PER_LOOK_AT_CLOCK = 64
+EAGER_LOOKS = 200  # before the first pause and the first look at the clock: longer than an answer from the other core takes
+LOOKS_PER_CLOCK = 64
 
 
 class Waiting(Enum):
@@ -61,21 +63,28 @@ def set_fenced(bell):
     membarrier(MEMBARRIER_GLOBAL_EXPEDITED)
 
 
-@jit
+@jit_inline
 def ring_bell(bell):
     """Wake whoever sleeps at `bell`, after a commit or a release."""
     if load(bell + FENCED) != 0:
         fence()  # pairs with the fence in prepare_to_sleep()
     else:
         compiler_fence()  # pairs with the membarrier in prepare_to_sleep()
-    if load(bell) == SLEEPING and compare_exchange(bell, SLEEPING, AWAKE) == SLEEPING:
+    if load(bell) == SLEEPING:
+        wake(bell)
+
+
+@jit
+def wake(bell):
+    """Wake the sleeper at `bell`, unless somebody else just did."""
+    if compare_exchange(bell, SLEEPING, AWAKE) == SLEEPING:
         futex_wake(bell)
 
 
 @jit
 def close_bell(bell):
     """Tell the other side for good that this one is gone."""
-    store(bell, CLOSED)
+    store_release(bell, CLOSED)  # RELEASE pairs with the ACQUIRE in operations.is_closed(): the last message before the end
     fence()
 
 
@@ -96,9 +105,12 @@ def spin_for_message(consumer, spin_ns):
         return
     control = load(consumer + CONTROL)
     header = load(consumer + DATA) + (load(consumer + POSITION) & (load(consumer + CAPACITY) - 1))
+    for _ in range(EAGER_LOOKS):
+        if load(header) != EMPTY:
+            return
     start = clock()
     while clock() - start < spin_ns and load(control + PRODUCER_BELL) != CLOSED:
-        for _ in range(SPINS_PER_LOOK_AT_CLOCK):
+        for _ in range(LOOKS_PER_CLOCK):
             if load(header) != EMPTY:
                 return
             pause()
@@ -121,9 +133,12 @@ def spin_for_room(producer, length, spin_ns):
     if spin_ns == 0:
         return
     control = load(producer + CONTROL)
+    for _ in range(EAGER_LOOKS):
+        if can_claim(producer, length):
+            return
     start = clock()
     while clock() - start < spin_ns and load(control + CONSUMER_BELL) != CLOSED:
-        for _ in range(SPINS_PER_LOOK_AT_CLOCK):
+        for _ in range(LOOKS_PER_CLOCK):
             if can_claim(producer, length):
                 return
             pause()

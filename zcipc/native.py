@@ -1,0 +1,232 @@
+"""Python types and methods in machine code: what a message of a few bytes cannot afford to do in the interpreter.
+
+Numba compiles the functions, and `ctypes` hands them to CPython through its own interface for extension types. A native type
+is a struct of plain words behind the object header, so compiled code that has the address of an object has its words:
+
+- `Handle`, a base class with one word for the address of what the object stands for;
+- `window_type`, a part of memory that Python sees through the buffer interface, with a count of who looks;
+- `accelerate`, which puts a compiled function in front of a Python method: it does the common case, or else calls the method.
+
+Source of the numbers and layouts: Include/typeslots.h, methodobject.h, structmember.h, object.h and cpython/bytesobject.h of
+CPython 3.11 to 3.13.
+"""
+
+import ctypes
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import int32, int64, types, void
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from zcipc.atomics import WORD, load, memcpy, store
+from zcipc.compiled import cfunction, jit, jit_inline
+
+OBJECT_HEADER = 2 * WORD  # reference count and type
+_TYPE = 1 * WORD
+_BYTES_LENGTH = OBJECT_HEADER
+_BYTES_DATA = OBJECT_HEADER + 2 * WORD  # after length and hash
+
+_BASE_TYPE = 1 << 10
+_VERSION_TAG = 1 << 18
+_FASTCALL_WITH_KEYWORDS = 0x0080 | 0x0002
+_LONG_LONG = 17
+_END_OF_SLOTS, _GETBUFFER, _RELEASEBUFFER, _MEMBERS = 0, 1, 2, 72
+
+_PY_BUFFER_WORDS = 10  # its first three are address, exporter, length
+_PYBUF_SIMPLE = 0
+
+get_buffer = types.ExternalFunction("PyObject_GetBuffer", int32(int64, int64, int32))
+release_buffer = types.ExternalFunction("PyBuffer_Release", void(int64))
+new_bytes = types.ExternalFunction("PyBytes_FromStringAndSize", int64(int64, int64))
+_fill_info = types.ExternalFunction("PyBuffer_FillInfo", int32(int64, int64, int64, int64, int32, int32))
+clear_error = types.ExternalFunction("PyErr_Clear", void())
+_increase = types.ExternalFunction("Py_IncRef", void(int64))
+_decrease = types.ExternalFunction("Py_DecRef", void(int64))
+_intern = types.ExternalFunction("PyUnicode_InternFromString", int64(int64))
+_call_method = types.ExternalFunction("PyObject_VectorcallMethod", int64(int64, int64, int64, int64))
+_tuple_size = types.ExternalFunction("PyTuple_Size", int64(int64))
+_allocate = types.ExternalFunction("PyMem_Malloc", int64(int64))
+_free = types.ExternalFunction("PyMem_Free", void(int64))
+
+
+# --- for compiled code
+
+
+def _pointer(make: Callable[[Any, ir.IRBuilder], ir.Value]) -> Any:
+    """A compiled function of no arguments: the address that `make` emits code for."""
+
+    def implementation(_context: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, _signature: Any, _arguments: Any) -> ir.Value:
+            return builder.ptrtoint(make(context, builder), ir.IntType(64))
+
+        return types.int64(), codegen
+
+    return intrinsic(implementation)
+
+
+def _symbol(name: str) -> Any:
+    return _pointer(lambda context, builder: context.get_c_value(builder, ir.IntType(8), name, dllimport=True))
+
+
+def c_string(text: str) -> Any:
+    """A compiled function of no arguments: the address of `text`, as C reads it."""
+    return _pointer(lambda context, builder: context.insert_const_string(builder.module, text))
+
+
+def _no_buffer(_context: Any, builder: ir.IRBuilder) -> ir.Value:
+    words = ir.ArrayType(ir.IntType(64), _PY_BUFFER_WORDS)
+    return cgutils.alloca_once_value(builder, ir.Constant(words, None))
+
+
+py_buffer = _pointer(_no_buffer)  # the address of a Py_buffer on the stack, all its words 0
+_none = _symbol("_Py_NoneStruct")
+_bytes_type = _symbol("PyBytes_Type")
+
+
+@jit_inline
+def new_none():
+    """A new reference to None."""
+    _increase(_none())
+    return _none()
+
+
+@jit_inline
+def is_bytes(obj):
+    """Whether an object is a `bytes`, and no subclass of it."""
+    return load(obj + _TYPE) == _bytes_type()
+
+
+@jit_inline
+def data_of_bytes(obj):
+    """Address and length of the data of a `bytes`."""
+    return obj + _BYTES_DATA, load(obj + _BYTES_LENGTH)
+
+
+@jit
+def call_method(name, obj, arguments, count, keywords):
+    """`getattr(obj, name)(...)` with the arguments of a native method; a new reference, or 0 with an exception set."""
+    total = count + (0 if keywords == 0 else _tuple_size(keywords))
+    vector = _allocate((1 + total) * WORD)
+    store(vector, obj)
+    memcpy(vector + WORD, arguments, total * WORD)
+    method = _intern(name)
+    result = _call_method(method, vector, 1 + count, keywords)
+    _decrease(method)
+    _free(vector)
+    return result
+
+
+# --- types
+
+
+class _Slot(ctypes.Structure):
+    _fields_ = (("slot", ctypes.c_int), ("value", ctypes.c_void_p))
+
+
+class _Spec(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("basic_size", ctypes.c_int),
+        ("item_size", ctypes.c_int),
+        ("flags", ctypes.c_uint),
+        ("slots", ctypes.POINTER(_Slot)),
+    )
+
+
+class _Member(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("type", ctypes.c_int),
+        ("offset", ctypes.c_ssize_t),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+class _Method(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+_kept: list[Any] = []  # what CPython points to for ever
+
+_type_from_spec = ctypes.pythonapi.PyType_FromSpec
+_type_from_spec.restype, _type_from_spec.argtypes = ctypes.py_object, [ctypes.POINTER(_Spec)]
+_new_method_descriptor = ctypes.pythonapi.PyDescr_NewMethod
+_new_method_descriptor.restype = ctypes.py_object
+_new_method_descriptor.argtypes = [ctypes.py_object, ctypes.POINTER(_Method)]
+
+
+def _new_type(name: str, words: tuple[str, ...], slots: dict[int, int]) -> type:
+    """A type whose objects hold `words`, readable and writable as attributes; `slots` are addresses of compiled functions."""
+    members = (_Member * (len(words) + 1))(
+        *(_Member(word.encode(), _LONG_LONG, OBJECT_HEADER + index * WORD, 0, None) for index, word in enumerate(words))
+    )
+    filled = {_MEMBERS: ctypes.addressof(members)} | slots
+    slot_array = (_Slot * (len(filled) + 1))(*(_Slot(*item) for item in filled.items()), _Slot(_END_OF_SLOTS, None))
+    size = OBJECT_HEADER + len(words) * WORD
+    spec = _Spec(f"{__name__}.{name}".encode(), size, 0, _BASE_TYPE | _VERSION_TAG, slot_array)
+    _kept.append((members, slot_array, spec))
+    made: type = _type_from_spec(spec)
+    return made
+
+
+HANDLE_END = OBJECT_HEADER  # offset of the word of a Handle
+Handle: Any = _new_type("Handle", ("end",), {})
+
+
+# The words of a window: offsets in the object.
+WINDOW_ADDRESS = OBJECT_HEADER
+WINDOW_LENGTH = OBJECT_HEADER + 1 * WORD
+WINDOW_READONLY = OBJECT_HEADER + 2 * WORD
+WINDOW_VIEWS = OBJECT_HEADER + 3 * WORD  # memory views that were made over it and are alive, with all that was made over them
+WINDOW_POSITION = OBJECT_HEADER + 4 * WORD  # not used here
+
+
+@cfunction(int32(int64, int64, int32))
+def _window_get(window, view, flags):
+    address, length = load(window + WINDOW_ADDRESS), load(window + WINDOW_LENGTH)
+    status = _fill_info(view, window, address, length, int32(load(window + WINDOW_READONLY)), flags)
+    if status == 0:
+        store(window + WINDOW_VIEWS, load(window + WINDOW_VIEWS) + 1)
+    return status
+
+
+@cfunction(void(int64, int64))
+def _window_release(window, _view):
+    store(window + WINDOW_VIEWS, load(window + WINDOW_VIEWS) - 1)
+
+
+@functools.cache
+def window_type() -> type:
+    """The base class of windows, with their words as attributes. Compiled when it is first wanted."""
+    slots = {_GETBUFFER: _window_get().address, _RELEASEBUFFER: _window_release().address}
+    return _new_type("Window", ("address", "length", "readonly", "views", "position"), slots)
+
+
+# --- methods
+
+Method = int64(int64, int64, int64, int64)  # self, arguments, their count, names of those given by keyword; a reference, or 0
+
+
+def accelerate(owner: type, name: str, function: Any) -> None:
+    """Put `function`, of the type `Method`, in front of the method `name` of `owner`, which becomes `_name`.
+
+    The function calls `_name` with all it was given whenever it cannot do the work at once.
+    """
+    method = getattr(owner, name)
+    parameters = [one.replace(annotation=one.empty) for one in inspect.signature(method).parameters.values()]
+    signature = str(inspect.Signature(parameters)).replace("(self", "($self", 1)
+    doc = f"{name}{signature}\n--\n\n{inspect.getdoc(method)}".encode()
+    definition = _Method(name.encode(), function.address, _FASTCALL_WITH_KEYWORDS, doc)
+    _kept.append((definition, function))
+    setattr(owner, f"_{name}", method)
+    setattr(owner, name, _new_method_descriptor(owner, definition))
