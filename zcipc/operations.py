@@ -180,8 +180,7 @@ def spin_and_peek(end, limit_ns):
 def await_message(end, limit_ns):
     """Until a message may be there, the peer closes, or `limit_ns` have passed: spin, then sleep, as the end's waiting says."""
     spin_ns = load(end + SPIN_NS)
-    spin_for_message(end + CONSUMER, min(spin_ns, limit_ns))
-    if spin_ns < limit_ns:
+    if not spin_for_message(end + CONSUMER, min(spin_ns, limit_ns)) and spin_ns < limit_ns:
         sleep_for_message(end + CONSUMER, limit_ns - spin_ns)
 
 
@@ -189,8 +188,7 @@ def await_message(end, limit_ns):
 def await_room(end, length, limit_ns):
     """Until room for `length` bytes may be there, the peer closes, or `limit_ns` have passed; like `await_message`."""
     spin_ns = load(end + SPIN_NS)
-    spin_for_room(end + PRODUCER, length, min(spin_ns, limit_ns))
-    if spin_ns < limit_ns:
+    if not spin_for_room(end + PRODUCER, length, min(spin_ns, limit_ns)) and spin_ns < limit_ns:
         sleep_for_room(end + PRODUCER, length, limit_ns - spin_ns)
 
 

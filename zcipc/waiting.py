@@ -100,20 +100,20 @@ def prepare_to_sleep(bell):
 
 @jit
 def spin_for_message(consumer, spin_ns):
-    """Spin until a record is there or the producer closes, for about `spin_ns`. The caller looks which."""
-    if spin_ns == 0:
-        return
+    """Spin until a record is there or the producer closes, for about `spin_ns`; whether there is a reason to look."""
     control = load(consumer + CONTROL)
     header = load(consumer + DATA) + (load(consumer + POSITION) & (load(consumer + CAPACITY) - 1))
-    for _ in range(EAGER_LOOKS):
-        if load(header) != EMPTY:
-            return
-    start = clock()
-    while clock() - start < spin_ns and load(control + PRODUCER_BELL) != CLOSED:
-        for _ in range(LOOKS_PER_CLOCK):
+    if spin_ns > 0:
+        for _ in range(EAGER_LOOKS):
             if load(header) != EMPTY:
-                return
-            pause()
+                return True
+        start = clock()
+        while clock() - start < spin_ns and load(control + PRODUCER_BELL) != CLOSED:
+            for _ in range(LOOKS_PER_CLOCK):
+                if load(header) != EMPTY:
+                    return True
+                pause()
+    return load(header) != EMPTY or load(control + PRODUCER_BELL) == CLOSED
 
 
 @jit
@@ -129,19 +129,19 @@ def sleep_for_message(consumer, limit_ns):
 
 @jit
 def spin_for_room(producer, length, spin_ns):
-    """Spin until a record of `length` bytes fits or the consumer closes, for about `spin_ns`. The caller looks which."""
-    if spin_ns == 0:
-        return
+    """Spin until a record of `length` bytes fits or the consumer closes, for about `spin_ns`; whether to look again."""
     control = load(producer + CONTROL)
-    for _ in range(EAGER_LOOKS):
-        if can_claim(producer, length):
-            return
-    start = clock()
-    while clock() - start < spin_ns and load(control + CONSUMER_BELL) != CLOSED:
-        for _ in range(LOOKS_PER_CLOCK):
+    if spin_ns > 0:
+        for _ in range(EAGER_LOOKS):
             if can_claim(producer, length):
-                return
-            pause()
+                return True
+        start = clock()
+        while clock() - start < spin_ns and load(control + CONSUMER_BELL) != CLOSED:
+            for _ in range(LOOKS_PER_CLOCK):
+                if can_claim(producer, length):
+                    return True
+                pause()
+    return can_claim(producer, length) or load(control + CONSUMER_BELL) == CLOSED
 
 
 @jit
