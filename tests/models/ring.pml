@@ -45,7 +45,7 @@
 #define WAITING BARRIER
 #endif
 #if MEMORY < TSO || MEMORY > WEAK || WAITING < BARRIER || WAITING > SWITCHING
-#error no such memory or waiting
+#error no such MEMORY or WAITING
 #endif
 
 #ifndef DISTURBANCES
@@ -285,12 +285,14 @@ inline reads(header) {
     if
     :: header != EMPTY ->
         assert(nempty(published));
-        published?expected;
+        published?<expected>;
         assert(header == expected);
         expected = 0
     :: else
     fi
 }
+
+inline passes() { published?expected; expected = 0 }
 
 /* ---------------------------------------------------------------------------------------------------------------- waiting.py */
 
@@ -432,8 +434,13 @@ inline publish(size, header) {
     }
 }
 
-/* `room` afterwards: whether there is, at `position`. */
+/* In these three, `room` afterwards: whether there is, for `size` words at `position`. */
 inline claim() {
+    room = (size <= CAPACITY - at(position) && position + size + HEADER - CAPACITY <= known_head);
+    assert(!room || position + size + HEADER - CAPACITY <= finished)
+}
+
+inline claim_anew() {
     room = true;
     if
     :: size > CAPACITY - at(position) ->
@@ -460,7 +467,7 @@ inline can_claim() {
     fi
 }
 
-inline look() {
+inline peek() {
     atomic {
 #ifndef BROKEN_PEEK_RELAXED
         load_acquire(at(position), header);
@@ -471,18 +478,22 @@ inline look() {
     }
 }
 
-inline peek() {
-    look();
+inline pass_gaps() {
     do
-    :: header < 0 ->
-        advance(position - header);
-        look()
-    :: else -> break
+    :: true ->
+        peek();
+        if
+        :: header < 0 ->
+            load_acquire(at(position), header);
+            advance(position - header)
+        :: else -> break
+        fi
     od
 }
 
 inline advance(until) {
     atomic {
+        passes();
         position = until;
         finished = position;
 #ifndef BROKEN_HEAD_RELAXED
@@ -543,20 +554,25 @@ try_claim:
         :: word == CLOSED -> goto hang_up
         :: else -> word = 0
         fi;
-        before = position;
         claim();
         if
         :: !room ->
+            before = position;
+            claim_anew();
 #ifndef BROKEN_GAP_PUBLISHED_SILENTLY
             if
             :: position != before -> ring_bell(CONSUMER_BELL)
             :: else
             fi;
 #endif
-            before = 0;
+            before = 0
+        :: else
+        fi;
+        if
+        :: !room ->
             sleep_for_room();
             goto try_claim
-        :: else -> before = 0
+        :: else
         fi;
         room = false;
 #ifndef BROKEN_HEADER_BEFORE_PAYLOAD
@@ -582,7 +598,7 @@ proctype consumer() {
     byte self = CONSUMER;
     byte n;
     short word, header, expected;
-    byte position, length, before, received;
+    byte position, length, received;
     bool closed;
 
 #if WAITING == SWITCHING
@@ -602,17 +618,17 @@ borrow:
             load(PRODUCER_BELL, word);
 #endif
             closed = (word == CLOSED);
-            word = 0;
-            before = position
+            word = 0
         };
         peek();
-#ifndef BROKEN_GAP_PASSED_SILENTLY
         if
-        :: position != before -> ring_bell(PRODUCER_BELL)
+        :: header < 0 ->
+            pass_gaps();
+#ifndef BROKEN_GAP_PASSED_SILENTLY
+            ring_bell(PRODUCER_BELL)
+#endif
         :: else
         fi;
-#endif
-        before = 0;
         if
         :: header != EMPTY -> break
         :: header == EMPTY && closed ->
