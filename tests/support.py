@@ -76,5 +76,6 @@ def require_tool(name):
     """The path of program `name`. Without it a test is skipped, but where CI is set it fails: there nothing may be left out."""
     path = shutil.which(name)
     if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed; on Debian and Ubuntu: apt install {name}")
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"{name} is not installed; on Debian and Ubuntu: apt install {name}")
     return path

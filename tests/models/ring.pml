@@ -1,5 +1,8 @@
 /*
- * The queue and its waiting, for `spin`: zcipc/ring.py, zcipc/waiting.py, and the loops of zcipc/operations.py that use them.
+ * The queue and its waiting, for `spin`: zcipc/ring.py, zcipc/waiting.py, and the loops of zcipc/operations.py around them.
+ *
+ *     spin -a -DMEMORY=WEAK -DWAITING=BARRIER ring.pml && gcc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan
+ *     ./pan -r        the steps that lead to an error, if there was one
  *
  * One producer sends MESSAGES messages, each of any length from 0 to MAX_MESSAGE words, and closes; one consumer receives them,
  * and may close before any of them. Names are those of the Python code, in its order; each access to shared memory is one step.
@@ -10,15 +13,17 @@
  *   - each payload has the words that were written;
  *   - nothing is claimed that the consumer has not finished with;
  *   - a close is noticed, and what was sent before it is received first;
- *   - no deadlock: a sleep has no time limit here, so a lost wake-up leaves a process asleep for ever (spin: invalid end state).
+ *   - no deadlock: a sleep has no time limit here, so a lost wake-up leaves a process asleep for ever (an invalid end state).
  *
  * Memory, chosen by -DMEMORY=:
  *   TSO    each process has a FIFO of its stores; they reach memory in order, at any time. x86-64.
  *   PSO    stores to different words reach memory in any order; a store_release after all stores before it.
- *   WEAK  PSO, and a load may see any earlier value of a word, no older than the one seen last; a load_acquire makes
- *          everything seen after it at least as new as the moment of that load; compare_exchange orders no later load.
- * A fence, a compare_exchange and the membarrier wait until the stores before them are in memory; that is the same as to push
- * them there, because they may go at any time. Not in any of them: a store that overtakes an earlier load.
+ *   WEAK   PSO, and loads out of order too. Early: a load may see any value that a word had since it was last looked at, until
+ *          a load_acquire or a fence makes the process see the present. Late: the words of a payload may be read after what
+ *          follows, but before a store_release. compare_exchange orders no later load. At least as weak as Arm in these.
+ * A fence, a compare_exchange and the membarrier wait until what was issued before them is done; that is the same as to force
+ * it, because it may be done at any time. Not in any of them: a store that overtakes an earlier load whose value decides whether
+ * there is a store; processors do not do that, and for compilers has_room() acquires.
  *
  * Waiting, chosen by -DWAITING=:
  *   BARRIER    the sleeper runs the membarrier
@@ -27,8 +32,8 @@
  *
  * Broken on purpose, by -DBROKEN_...: see the places where the name stands. tests/test_model.py runs all of it.
  *
- * Left out, because it reads and changes nothing: spinning, TAIL, COUNT. Left out, because other tests show it: tags, loans that
- * are viewed after their end (FLOOR), records held while later ones are received (hold), corrupt words, time-outs, death.
+ * Left out, because it decides nothing: spinning, TAIL, COUNT. Left out, because other tests look at it: tags, dropped loans,
+ * loans viewed after their end (FLOOR), records held while later ones are received (hold), corrupt words, death.
  */
 
 #define TSO 1
@@ -54,12 +59,8 @@
 #ifndef MESSAGES
 #define MESSAGES 3
 #endif
-#ifndef CAPACITY
 #define CAPACITY 4
-#endif
-#ifndef DEPTH
-#define DEPTH 4 /* stores that a process can have on their way */
-#endif
+#define DEPTH 4 /* accesses that a process can have issued and not done; machine() has a line for each */
 
 #define HEADER 1
 #define EMPTY 0
@@ -83,7 +84,7 @@
 #define PRODUCER 0
 #define CONSUMER 1
 
-/* ---------------------------------------------------------------------------------------------------------- the machine */
+/* --- the machine */
 
 #define STORE 0
 #define STORE_RELEASE 1
@@ -274,7 +275,7 @@ end:
     od
 }
 
-/* ------------------------------------------------------------------------------------------------------- the specification */
+/* --- the specification */
 
 chan published = [2 * CAPACITY] of { short }; /* the headers published and not yet read */
 byte finished;                                /* the consumer has read all that it will before this position */
@@ -294,7 +295,7 @@ inline reads(header) {
 
 inline passes() { published?expected; expected = 0 }
 
-/* ---------------------------------------------------------------------------------------------------------------- waiting.py */
+/* --- waiting.py */
 
 inline set_fenced(bell) {
     store(bell + FENCED, 1);
@@ -402,7 +403,7 @@ inline sleep_for_room() {
     word = 0
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- ring.py */
+/* --- ring.py */
 
 inline has_room(until) {
     atomic {
@@ -480,8 +481,7 @@ inline peek() {
 
 inline pass_gaps() {
     do
-    :: true ->
-        peek();
+    :: peek();
         if
         :: header < 0 ->
             load_acquire(at(position), header);
@@ -508,7 +508,7 @@ inline skip_record(header) {
     advance(position + HEADER + length_of(header))
 }
 
-/* ------------------------------------------------------------------------------------------------------------- operations.py */
+/* --- operations.py */
 
 inline write_payload(start) {
     length = 0;
