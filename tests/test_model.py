@@ -60,7 +60,8 @@ def test_nothing_is_lost_and_nobody_sleeps_for_ever(tmp_path, memory, waiting):
     assert "max search depth too small" not in said
     assert int(re.search(r"(\d+) states, stored", said)[1]) > 1_000_000
     if waiting == "SWITCHING":  # which has need of every line
-        assert re.findall(r"unreached in proctype (producer|consumer)\n\t\((\d+) of", said) == [("producer", "0"), ("consumer", "0")]
+        for process in ("producer", "consumer"):
+            assert f"unreached in proctype {process}\n\t(0 of" in said
 
 
 @pytest.mark.parametrize(

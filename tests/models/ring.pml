@@ -22,8 +22,8 @@
  *          a load_acquire or a fence makes the process see the present. Late: the words of a payload may be read after what
  *          follows, but before a store_release. compare_exchange orders no later load. At least as weak as Arm in these.
  * A fence, a compare_exchange and the membarrier wait until what was issued before them is done; that is the same as to force
- * it, because it may be done at any time. Not in any of them: a store that overtakes an earlier load whose value decides whether
- * there is a store; processors do not do that, and for compilers has_room() acquires.
+ * it, because it may be done at any time. Not in any of them: a store that overtakes an earlier load whose value decides
+ * whether there is a store; processors do not do that, and for compilers has_room() acquires.
  *
  * Waiting, chosen by -DWAITING=:
  *   BARRIER    the sleeper runs the membarrier
