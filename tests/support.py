@@ -1,8 +1,12 @@
-"""Processes for tests: started, asked for their outcome, and never left behind."""
+"""Processes for tests: started, asked for their outcome, and never left behind. Programs that a test needs."""
 
 import multiprocessing
+import os
+import shutil
 import time
 from pathlib import Path
+
+import pytest
 
 PATIENCE = 20.0  # seconds; nothing takes as long unless it hangs
 
@@ -66,3 +70,12 @@ def alive(pid):
     except OSError:
         return False
     return state not in "ZX"
+
+
+def require_tool(name):
+    """The path of program `name`. Without it a test is skipped, but where CI is set it fails: there nothing may be left out."""
+    path = shutil.which(name)
+    if path is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"{name} is not installed; on Debian and Ubuntu: apt install {name}")
+    return path
