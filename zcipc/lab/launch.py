@@ -74,11 +74,12 @@ def answer(connection: Connection, patience: float = _PATIENCE_S) -> Any:
 
 def measure(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)` in a fresh process."""
-    with launched(_call, function, arguments) as connection:
+    with launched(call, function, arguments) as connection:
         return answer(connection)
 
 
-def _call(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def call(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """What a launch does that calls one function: answer with its result."""
     connection.send(("result", function(*arguments)))
 
 
