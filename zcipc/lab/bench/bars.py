@@ -177,9 +177,7 @@ def _one_of_many(mode: str) -> Where:
 
 
 _TEXTBOOK = (_stream("two_index"), _stream("two_index_patient"))
-_PEERS = tuple(
-    _echo("bytes_echo", PIPE if name == echo.OS_PIPE else name, echo.SMALL) for name in PEERS if name != "zcipc"
-)
+_PEERS = tuple(_echo("bytes_echo", name, echo.SMALL) for name in PEERS if name != "zcipc")
 
 BARS = (
     Bar(1, "compiled round trip, 8 B, against the limit",

@@ -7,7 +7,7 @@ core to core as it does through a queue; the reader starts half a round away fro
 
 import functools
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import int64, types
@@ -102,7 +102,9 @@ def _round_bytes(size: int) -> int:
     return max(_ROUND * size, _SMALLEST_ROUND_BYTES)
 
 
-def _rate(what, size, producer, consumer, volume, blocks):
+def _rate(
+    what: str, size: int, producer: Callable[[], Produce], consumer: Callable[[], Consume], volume: int, blocks: int
+) -> list[Measured]:
     elapsed = durations(what, producer, consumer, volume, blocks)
     return [Measured(size, "bytes_per_s", "B/s", float(np.median(volume * size / elapsed * 1e9)))]
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from zcipc.lab import peers
 from zcipc.lab.bench.scenario import PIPE, Effort, Measured, Scenario, Series
-from zcipc.lab.peers import BLOCK, COPY, HYBRID, LOAN, POLL, series
+from zcipc.lab.peers import BLOCK, COPY, HYBRID, LOAN, POLL
 from zcipc.lab.peers.exchange import exchange
 
 SMALL, LARGE = 64, 1 << 20  # bytes
@@ -14,7 +15,7 @@ _MODES = (POLL, HYBRID, BLOCK)  # the fastest first
 _BURSTS = 1  # exchange streams at least one
 
 
-def _echo(system: str, mode: str, face: str, size: int, effort: Effort) -> Series:
+def _echo(entry: peers.Series, size: int, effort: Effort) -> Series:
     def read(row: dict[str, Any]) -> list[Measured]:
         return [
             Measured(size, "round_trip", "ns", row["round_trip_ns"]),
@@ -22,16 +23,17 @@ def _echo(system: str, mode: str, face: str, size: int, effort: Effort) -> Serie
             Measured(size, "round_trip_p99", "ns", row["p99_ns"]),
         ]
 
-    arguments = (system, mode, face, size, effort.blocks, _BLOCK_NS, effort.samples, _BURSTS)
-    name = PIPE if system == OS_PIPE else system
-    return Series(name, "python", mode, exchange, arguments, read, optional=system not in ("zcipc", OS_PIPE))
+    arguments = (*entry, size, effort.blocks, _BLOCK_NS, effort.samples, _BURSTS)
+    name = PIPE if (entry.system, entry.mode) == (OS_PIPE, BLOCK) else entry.system
+    return Series(name, "python", entry.mode, exchange, arguments, read, optional=entry.system not in ("zcipc", OS_PIPE))
 
 
-def _series(face: str, sizes: Sequence[int], effort: Effort, peers: bool) -> Sequence[Series]:
-    """Every system that has the face, in its fastest mode."""
-    wanted = [entry for entry in series(None if peers else ["zcipc", OS_PIPE]) if entry.face == face]
+def _series(face: str, sizes: Sequence[int], effort: Effort, with_peers: bool) -> Sequence[Series]:
+    """Every system that has the face, in its fastest mode; and the kernel's pipe as everybody uses it, who sleeps."""
+    wanted = [entry for entry in peers.series(None if with_peers else ["zcipc", OS_PIPE]) if entry.face == face]
     fastest = {entry.system: entry for entry in sorted(wanted, key=lambda entry: _MODES.index(entry.mode), reverse=True)}
-    return [_echo(entry.system, entry.mode, face, size, effort) for entry in fastest.values() for size in sizes]
+    asleep = [entry for entry in wanted if entry.system == OS_PIPE and entry.mode == BLOCK]
+    return [_echo(entry, size, effort) for entry in dict.fromkeys([*fastest.values(), *asleep]) for size in sizes]
 
 
 BYTES = Scenario(

@@ -89,8 +89,8 @@ def _round_trip(size: int, blocks: int) -> float:
 
 
 def _capacity(size: int) -> int:
-    """Bytes in each direction: the least, rounded up as a connection does."""
-    return max(1 << (size + 2 * HEADER - 1).bit_length(), DEFAULT_CAPACITY)
+    """Bytes in each direction for two messages, rounded up as a connection does."""
+    return max(1 << (2 * (size + HEADER) + HEADER - 1).bit_length(), DEFAULT_CAPACITY)
 
 
 def fitting(sizes: Sequence[int]) -> list[int]:

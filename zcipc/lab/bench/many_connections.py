@@ -61,9 +61,8 @@ def _echo(connections: int, used: int, blocks: int) -> list[Measured]:
 
 def _resident() -> Floats:
     """Bytes of this process that are in memory: its own, and shared."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    kibibytes = {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value}
-    return 1024 * np.array([float(kibibytes[name]) for name in ("RssAnon", "RssShmem")])
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return np.array([1024.0 * int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")])
 
 
 def _series(effort: Effort, _peers: bool) -> Sequence[Series]:

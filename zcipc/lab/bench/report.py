@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from rich.console import Console
@@ -31,7 +33,8 @@ def bench(only: Sequence[str], profile: str, peers: bool, json_file: str | None,
     judged = bars.judge(BARS, samples)
     measured = [entry for entry in judged if entry.estimate or len(scenarios) == len(SCENARIOS)]
     if ONLY_BARS not in only:
-        console.print(tables.rows_table(lines))
+        for name, own in groupby(lines, key=attrgetter("scenario")):
+            console.print(tables.rows_table(f"{name}: {SCENARIOS[name].what}", own), "")
     console.print(tables.bars_table(measured))
     if json_file is not None:
         text = rows.to_json(machine.describe(), lines, [entry.record() for entry in measured])

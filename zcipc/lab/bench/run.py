@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,9 @@ SEED = 20240
 _LAUNCH_S = 0.3  # what one takes, roughly; once a scenario has begun, it tells better itself
 
 
+_Found = list[tuple[int, dict[str, Any]]]  # samples, each with the place of its series
+
+
 def run(scenarios: Sequence[Scenario], effort: Effort, peers: bool, console: Console) -> pd.DataFrame:
     """The samples of all series, one record for each launch and metric; progress goes to `console`.
 
@@ -27,13 +31,15 @@ def run(scenarios: Sequence[Scenario], effort: Effort, peers: bool, console: Con
     """
     plan = {scenario.name: list(scenario.series(effort, peers)) for scenario in scenarios}
     timeline = Timeline({scenario.name: _expected(scenario, len(plan[scenario.name]), effort) for scenario in scenarios})
-    samples: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []  # in the order of the series, in which they are not measured
     with display(console, timeline) as shown:
         for scenario in scenarios:
             began = time.monotonic()
-            for sample, at in _measured(scenario, plan[scenario.name], effort, shown):
-                samples += sample
+            found: _Found = []
+            for new, at in _measured(scenario, plan[scenario.name], effort, shown):
+                found += new
                 shown.update(scenario.name, time.monotonic() - began, at)
+            samples += [sample for _, sample in sorted(found, key=itemgetter(0))]
             timeline.finished.append(scenario.name)
     return pd.DataFrame(samples)
 
@@ -43,33 +49,34 @@ def _expected(scenario: Scenario, series: int, effort: Effort) -> float:
 
 
 def _measured(
-    scenario: Scenario, series: list[Series], effort: Effort, shown: Display
-) -> Iterator[tuple[list[dict[str, Any]], Progress]]:
+    scenario: Scenario, series: Sequence[Series], effort: Effort, shown: Display
+) -> Iterator[tuple[_Found, Progress]]:
     """The samples of one launch after the other, and how far that is."""
+    launches = range(effort.launches)
     if scenario.together:
-        everyone = [(launch, entry) for launch in range(effort.launches) for entry in series]
+        everyone = [(launch, place, entry) for launch in launches for place, entry in enumerate(series)]
         yield _at_once(scenario, everyone), Progress(1, 1, scenario.what)
         return
     order = random.Random(SEED)
-    total = effort.launches * len(series)
-    for launch in range(effort.launches):
-        for turn, entry in enumerate(order.sample(series, len(series))):
+    places = list(range(len(series)))
+    for launch in launches:
+        for turn, place in enumerate(order.sample(places, len(places))):
+            found: _Found = []
             try:
-                samples = _at_once(scenario, [(launch, entry)])
+                found = _at_once(scenario, [(launch, place, series[place])])
             except LaunchFailed as failure:
-                if not entry.optional:
+                if not series[place].optional:
                     raise
-                shown.message(f"{scenario.name}: {entry.system} is left out: {str(failure).splitlines()[-1]}")
-                series.remove(entry)
-                samples = []
-            yield samples, Progress(launch * len(series) + turn + 1, total, scenario.what)
+                shown.message(f"{scenario.name}: without {series[place].system}: {str(failure).splitlines()[-1]}")
+                places.remove(place)
+            yield found, Progress(launch * len(series) + turn + 1, len(launches) * len(series), scenario.what)
 
 
-def _at_once(scenario: Scenario, launches: Sequence[tuple[int, Series]]) -> list[dict[str, Any]]:
+def _at_once(scenario: Scenario, launches: Sequence[tuple[int, int, Series]]) -> _Found:
     with ExitStack() as stack:
-        connections = [stack.enter_context(launched(entry.task, *entry.arguments)) for _, entry in launches]
+        connections = [stack.enter_context(launched(entry.task, *entry.arguments)) for _, _, entry in launches]
         return [
-            rows.sample(scenario.name, entry, launch, measured)
-            for (launch, entry), connection in zip(launches, connections, strict=True)
+            (place, rows.sample(scenario.name, entry, launch, measured))
+            for (launch, place, entry), connection in zip(launches, connections, strict=True)
             for measured in entry.read(answer(connection))
         ]

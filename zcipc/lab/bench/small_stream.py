@@ -1,7 +1,7 @@
 """A stream of 8-byte messages: one push for each, in batches, and through a textbook queue of two indices."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import int64, types
@@ -105,7 +105,9 @@ def _two_index(pauses: int, volume: int, blocks: int, slots: int = _SLOTS) -> li
     )
 
 
-def _rates(what, producer, consumer, volume, blocks):
+def _rates(
+    what: str, producer: Callable[[], Produce], consumer: Callable[[], Consume], volume: int, blocks: int
+) -> list[Measured]:
     elapsed = durations(what, producer, consumer, volume, blocks)
     return [Measured(WORD, "messages_per_s", "1/s", float(np.median(volume / elapsed * 1e9)))]
 

@@ -1,6 +1,6 @@
 """The tables of a bench in a terminal: its rows, and its bars."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.table import Table
 
@@ -13,27 +13,21 @@ _SCALES = {"ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")), "1/s": ((1e
 _SCALES |= {"B/s": ((1e9, "GB/s"), (1e6, "MB/s"), (1, "B/s")), "B": ((1e6, "MB"), (1e3, "kB"), (1, "B"))}
 
 
-def rows_table(rows: Sequence[Row]) -> Table:
-    """One line a row; the interval is that of the value, over launches."""
-    table = Table(title="rows", title_justify="left", box=None, pad_edge=False)
-    for heading in ("scenario", "system", "runtime", "mode"):
+def rows_table(scenario: str, rows: Iterable[Row]) -> Table:
+    """The rows of one scenario; the interval is that of the value, over launches."""
+    table = Table(title=scenario, title_justify="left", box=None, pad_edge=False)
+    for heading in ("system", "mode"):
         table.add_column(heading, overflow="fold")
     table.add_column("bytes", justify="right")
     table.add_column("metric", overflow="fold")
     for heading in ("value", "95 % interval", "/ limit", "/ pipe"):
         table.add_column(heading, justify="right", no_wrap=True)
-    previous = None
     for row in rows:
-        if previous and row.scenario != previous:
-            table.add_section()
-        name = row.scenario if row.scenario != previous else ""
-        previous = row.scenario
         scale, unit = _scale(row.value, row.unit)
-        value = f"{row.value / scale:.3g} {unit}".rstrip()
+        value = f"{_number(row.value / scale)} {unit}".rstrip()
         interval = _interval(row.low / scale, row.high / scale)
         size = f"{row.bytes:,}" if row.bytes else ""
-        ratios = (_ratio(row.vs_limit), _ratio(row.vs_pipe))
-        table.add_row(name, row.system, row.runtime, row.mode, size, row.metric, value, interval, *ratios)
+        table.add_row(row.system, row.mode, size, row.metric, value, interval, _ratio(row.vs_limit), _ratio(row.vs_pipe))
     return table
 
 
