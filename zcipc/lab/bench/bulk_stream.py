@@ -20,6 +20,7 @@ from zcipc.lab.bench.scenario import LIMIT, Effort, Measured, Scenario, Series, 
 from zcipc.lab.bench.stream import Consume, Produce, durations, opened
 from zcipc.lab.launch import shared_array
 from zcipc.lab.payload import fill, is_whole
+from zcipc.ring import header_length
 from zcipc.segment import mapping_address
 
 SIZES = tuple(64 << 10 << 2 * step for step in range(5))  # bytes, 64 KiB to 16 MiB
@@ -42,7 +43,7 @@ def _receive_all(end, size, volume):
     failures = 0
     for stamp in range(volume):
         header, address = ops.borrow(end, ops.FOREVER)
-        failures += ops.header_length(header) != size or not is_whole(address, size, stamp)
+        failures += header_length(header) != size or not is_whole(address, size, stamp)
         ops.skip(end, header)
     return failures, clock()
 

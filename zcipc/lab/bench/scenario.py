@@ -67,6 +67,7 @@ class Effort:
         stream_bytes: bytes that a bulk stream moves in a block.
         stream_messages: messages that a stream of small ones moves in a block.
         idle_s: seconds for which a receiver waits for nothing.
+        largest_bytes: the longest message handed over; making its connection takes seconds, to reserve eight times as much.
     """
 
     launches: int
@@ -75,13 +76,23 @@ class Effort:
     stream_bytes: int
     stream_messages: int
     idle_s: float
+    largest_bytes: int
 
 
 EFFORTS = {
-    "smoke": Effort(launches=3, blocks=3, samples=500, stream_bytes=64 << 20, stream_messages=500_000, idle_s=2.0),
-    "quick": Effort(launches=7, blocks=7, samples=2000, stream_bytes=128 << 20, stream_messages=1_000_000, idle_s=10.0),
-    "full": Effort(launches=15, blocks=11, samples=10_000, stream_bytes=512 << 20, stream_messages=2_000_000, idle_s=10.0),
-}
+    "smoke": Effort(
+        launches=3, blocks=3, samples=500, stream_bytes=64 << 20, stream_messages=500_000,
+        idle_s=2.0, largest_bytes=16 << 20,
+    ),
+    "quick": Effort(
+        launches=7, blocks=7, samples=2000, stream_bytes=128 << 20, stream_messages=1_000_000,
+        idle_s=10.0, largest_bytes=128 << 20,
+    ),
+    "full": Effort(
+        launches=15, blocks=11, samples=10_000, stream_bytes=512 << 20, stream_messages=2_000_000,
+        idle_s=10.0, largest_bytes=1 << 30,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
