@@ -1,6 +1,7 @@
 """The bench: what its rows and bars say of numbers that are known, its textbook queue, and its command."""
 
 import json
+import os
 from dataclasses import fields
 
 import numpy as np
@@ -14,6 +15,7 @@ from zcipc.lab.bench.rows import Row
 from zcipc.lab.bench.scenario import EFFORTS, Measured, WrongMessage, demand_none, own
 from zcipc.lab.bench.stream import durations
 from zcipc.lab.bench.two_index import TwoIndexQueue
+from zcipc.lab.launch import measure
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -156,16 +158,21 @@ def test_every_bar_is_about_series_that_its_scenario_measures():
 # --- what they are compared with
 
 
-@pytest.mark.parametrize("pauses", [1, 32])
-def test_the_textbook_queue_delivers_everything_in_order(pauses):
+def _through_the_textbook_queue(pauses):
     queue = TwoIndexQueue(64, pauses)
-    elapsed = durations(
-        "queue",
+    return durations(
+        "the textbook queue",
         lambda: lambda volume: two_index.produce(queue.end(), volume),
         lambda: lambda volume: two_index.consume(queue.end(), volume),
         100_000,
         2,
     )
+
+
+@pytest.mark.parametrize("pauses", [1, 32])
+def test_the_textbook_queue_delivers_everything_in_order(pauses):
+    elapsed = measure(_through_the_textbook_queue, pauses)  # raises if anything is missing or out of order
+    assert len(elapsed) == 2
     assert (elapsed > 0).all()
 
 
@@ -201,7 +208,7 @@ def test_a_scenario_in_a_terminal_and_in_a_file(capsys, tmp_path):
     assert cli.main(["bench", "--only", "block_one_core", "--profile", "smoke", "--json", str(file)]) == 0
     said = capsys.readouterr().out
     assert "block_one_core" in said
-    assert "sleeping echo, 64 B, one core, against a pipe" in said
+    assert "sleeping echo, 64 B" in said
     content = json.loads(file.read_text(encoding="utf-8"))
     assert {row["system"] for row in content["rows"]} == {"zcipc", "pipe"}
     assert all(row["vs_pipe"] == 1.0 for row in content["rows"] if row["system"] == "pipe")
@@ -216,6 +223,12 @@ def test_what_does_not_exist_lists_what_does(capsys, arguments, words):
     said = capsys.readouterr().err
     assert said.startswith("zcipc: ")
     assert all(word in said for word in words)
+
+
+def test_one_core_is_not_enough(monkeypatch, capsys):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert cli.main(["bench"]) == 1
+    assert "two cores" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -207,7 +207,7 @@ BARS = (
         Ratio(_echo("loan_echo", "zcipc", echo.LARGE), _echo("loan_echo", "zcipc", echo.SMALL)), _at_most(1.5)),
     Bar(6, "loan and borrow, 1 MiB, against iceoryx2",
         Ratio(_echo("loan_echo", "zcipc", echo.LARGE), _echo("loan_echo", "iceoryx2", echo.LARGE)), _at_most(0.3)),
-    Bar(7, "hand-over of a loaned message, log-log slope over its size",
+    Bar(7, "hand-over of a loaned message, log-log slope over the sizes measured",
         Slope(Where("hand_over", "round_trip", "zcipc_loan")), Target("holds", 0.0)),
     Bar(8, "send and recv of a 1 MiB array, as fast as two memcpy",
         Ratio(Where("array_copy", "two_memcpy"), Where("array_copy", "one_way")), _at_least(0.8)),

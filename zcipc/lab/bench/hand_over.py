@@ -104,4 +104,4 @@ def _series(effort: Effort, _peers: bool) -> Sequence[Series]:
     return [own("zcipc_loan", "compiled", "spin", _hand_overs, sizes, effort.blocks)]
 
 
-SCENARIO = Scenario("hand_over", "a loaned message of 64 B to 1 GiB handed over and answered, not touched", _series)
+SCENARIO = Scenario("hand_over", "a loaned message handed over and answered, payload not touched", _series)

@@ -1,5 +1,6 @@
 """The command `zcipc bench`: run, print the rows and the bars, write them as JSON."""
 
+import os
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,10 +14,14 @@ from zcipc.lab.bench import SCENARIOS, bars, rows, tables
 from zcipc.lab.bench.bars import BARS
 from zcipc.lab.bench.run import run
 from zcipc.lab.bench.scenario import Scenario, effort
-from zcipc.lab.errors import UsageError
+from zcipc.lab.errors import LabError, UsageError
 
 ONLY_BARS = "bars"  # in place of a scenario: all are run, the bars alone are printed
 STANDARD_OUTPUT = "-"
+
+
+class OneCore(LabError):
+    """The two processes of a pair would have to take turns on one core."""
 
 
 def bench(only: Sequence[str], profile: str, peers: bool, json_file: str | None, console: Console) -> None:
@@ -24,10 +29,13 @@ def bench(only: Sequence[str], profile: str, peers: bool, json_file: str | None,
 
     Raises:
         UsageError: there is no such scenario or profile; lists those that are.
+        OneCore: there is no second core to answer while a process polls.
         LaunchFailed: a measuring process failed.
     """
     thorough = effort(profile)
     scenarios = chosen([name for name in only if name != ONLY_BARS])
+    if len(os.sched_getaffinity(0)) < 2:
+        raise OneCore("the bench needs two cores, one for each process of a pair; this process may use only one")
     samples = run(scenarios, thorough, peers, console)
     lines = rows.rows(samples)
     judged = bars.judge(BARS, samples)
