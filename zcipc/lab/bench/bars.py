@@ -197,7 +197,7 @@ BARS = (
             Ratio(_bulk("zcipc_loan", size), _bulk(LIMIT, size)), _at_least(0.9))
         for size in bulk_stream.SIZES
     ),
-    Bar(5, "send_bytes and recv_bytes, 64 B, against the fastest peer",
+    Bar(5, "send_bytes and recv_bytes, 64 B, against the fastest peer here",
         ToBest(_echo("bytes_echo", "zcipc", echo.SMALL), _PEERS, "lowest"), _at_most(0.8)),
     Bar(5, "send_bytes and recv_bytes, 64 B, against iceoryx2",
         Ratio(_echo("bytes_echo", "zcipc", echo.SMALL), _echo("bytes_echo", "iceoryx2", echo.SMALL)), _at_most(0.1)),
