@@ -41,6 +41,7 @@ LAB = (
     "notebook",
     "records",
     "display",
+    "bench",
     "runner",
 )
 

@@ -1,4 +1,4 @@
-"""The command line: `zcipc reproduce`, `status`, `claims`, `figures`, `doctor`, `clean`.
+"""The command line: `zcipc reproduce`, `status`, `claims`, `figures`, `bench`, `doctor`, `clean`.
 
 The research side is imported by the commands that need it: `zcipc --version` and `zcipc clean` work without
 the packages of `zcipc[lab]`.
@@ -22,6 +22,7 @@ examples:
   zcipc reproduce --only fig5 --set launches=3    one figure, measured with three launches
   zcipc status check                              what is done, stale or missing
   zcipc figures reference                         draw again from saved data, measure nothing
+  zcipc bench --only round_trip --json -          one scenario of the bench, as JSON
 """
 
 
@@ -101,6 +102,21 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("run", metavar="RUN", nargs="?", default="reference", help="default: reference")
     claims.set_defaults(command=_claims)
 
+    bench = commands.add_parser(
+        "bench",
+        help="zcipc against what the hardware allows, the kernel and its peers",
+        description="Measure every scenario, interleaved, and judge each bar by what was measured in this run.",
+    )
+    bench.add_argument(
+        "--only", metavar="SCENARIO", action="append", default=[], help="may be repeated; bars: the table of bars alone"
+    )
+    bench.add_argument("--profile", default="quick", help="how thorough: smoke, quick (default) or full")
+    bench.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="the other libraries that are installed (default)"
+    )
+    bench.add_argument("--json", metavar="FILE", help="write rows and bars there; -: to standard output, and nothing else")
+    bench.set_defaults(command=_bench)
+
     doctor = commands.add_parser(
         "doctor", help="what on this machine disturbs a measurement or limits the library"
     )
@@ -169,6 +185,14 @@ def _claims(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from zcipc.lab.bench import report
+
+    console = _console(stderr=options.json == "-")
+    report.bench(options.only, options.profile, options.peers, options.json, console)
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from zcipc.lab import machine
 
@@ -194,7 +218,7 @@ def _clean(_: argparse.Namespace) -> int:
     return 0
 
 
-def _console() -> "Console":
+def _console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
-    return Console(soft_wrap=False)
+    return Console(soft_wrap=False, stderr=stderr)

@@ -74,11 +74,12 @@ def answer(connection: Connection, patience: float = _PATIENCE_S) -> Any:
 
 def measure(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)` in a fresh process."""
-    with launched(_call, function, arguments) as connection:
+    with launched(call, function, arguments) as connection:
         return answer(connection)
 
 
-def _call(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def call(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """What a launch does that calls one function: answer with its result."""
     connection.send(("result", function(*arguments)))
 
 
@@ -127,6 +128,12 @@ def pin(index: int) -> None:
         os.sched_setaffinity(0, {cores[index % len(cores)]})
     except PermissionError:  # recorded by zcipc.lab.machine: then the scheduler decides
         return
+
+
+def unpin() -> None:
+    """Let this process use every core again."""
+    with suppress(PermissionError):
+        os.sched_setaffinity(0, _CORES)
 
 
 _CORES = os.sched_getaffinity(0)

@@ -35,16 +35,23 @@ class TornMessage(LabError):
 def ping_pong(
     runtime: str, name: str, sizes: Sequence[int], blocks: int, samples: int
 ) -> list[tuple[dict[str, Any], Floats]]:
-    return [_ping_pong_size(runtime, name, size, blocks, samples) for size in random.sample(list(sizes), len(sizes))]
+    shuffled = random.sample(list(sizes), len(sizes))
+    return [round_trips(runtime, TRANSPORTS[name](size), blocks, samples) for size in shuffled]
 
 
-def _ping_pong_size(runtime: str, name: str, size: int, blocks: int, samples: int) -> tuple[dict[str, Any], Floats]:
-    """One size in one launch: a calibrating warm-up, `blocks` timed blocks, `samples` single round trips."""
-    loop = _LOOPS[runtime]
-    transport = TRANSPORTS[name](size)
+def round_trips(
+    runtime: str, transport: Transport, blocks: int, samples: int, one_core: bool = False
+) -> tuple[dict[str, Any], Floats]:
+    """One size in one launch: a calibrating warm-up, `blocks` timed blocks, `samples` single round trips.
+
+    Each process has a core of its own, or `one_core` serves both.
+    """
+    loop, size, name = _LOOPS[runtime], transport.length, type(transport).__name__
     source, sink = os.pipe()
 
     def answer_pings() -> None:
+        if one_core:
+            pin(0)
         end = _end(transport, runtime, 1)
         failures = loop.pong(end, size, CALIBRATION_ROUNDS, 1)
         rounds = _WORD.unpack(os.read(source, _WORD.size))[0]

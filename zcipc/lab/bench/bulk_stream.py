@@ -1,0 +1,124 @@
+"""A stream of large loaned messages, every byte written by one side and read by the other; and the same without a queue.
+
+Without a queue, one process writes the buffers and the other reads them at the same time, round and round, and neither waits
+for the other: that is what the memory system lets two cores do at once. They are the same buffers, so that each line moves from
+core to core as it does through a queue; the reader starts half a round away from the writer, to meet it as seldom as it can.
+
+How many bytes a round has decides much, so a ratio holds for this one. Within the second cache both are slow; at twice the
+round chosen here the reader without a queue, far behind, is much faster than that of a queue, which is close behind.
+"""
+
+import functools
+import mmap
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numba import int64, types
+
+import zcipc
+from zcipc import operations as ops
+from zcipc.atomics import clock, compiler_fence, store
+from zcipc.compiled import entry_point, jit
+from zcipc.lab.bench.scenario import LIMIT, Effort, Measured, Scenario, Series, own
+from zcipc.lab.bench.stream import Consume, Produce, durations, opened
+from zcipc.lab.launch import shared_array
+from zcipc.lab.payload import fill, is_whole
+from zcipc.ring import header_length
+from zcipc.segment import mapping_address
+
+SIZES = tuple(64 << 10 << 2 * step for step in range(5))  # bytes, 64 KiB to 16 MiB
+_ROUND = 4  # messages of the largest kind that fit the queue, or buffers without one
+_SMALLEST_ROUND_BYTES = 4 << 20  # beyond the second cache: what lies dirty in the other core's comes slowly
+_TIMES = types.UniTuple(int64, 2)
+
+
+@jit
+def _send_all(end, size, volume):
+    start = clock()
+    for stamp in range(volume):
+        fill(ops.claim(end, size, ops.FOREVER), size, stamp)
+        ops.commit(end, size, 0)
+    return start
+
+
+@jit
+def _receive_all(end, size, volume):
+    failures = 0
+    for stamp in range(volume):
+        header, address = ops.borrow(end, ops.FOREVER)
+        failures += header_length(header) != size or not is_whole(address, size, stamp)
+        ops.skip(end, header)
+    return failures, clock()
+
+
+@jit
+def _write_all(buffers, number, size, volume):
+    start = clock()
+    for stamp in range(volume):
+        fill(buffers + stamp % number * size, size, stamp)
+        compiler_fence()
+    return start
+
+
+@jit
+def _read_all(buffers, number, size, found, volume):
+    """Read as a consumer does; how many were whole goes to `found`. None can be wrong, for nothing says when it was written."""
+    whole = 0
+    for stamp in range(volume):
+        whole += is_whole(buffers + (stamp + number // 2) % number * size, size, stamp)
+        compiler_fence()
+    store(found, whole)
+    return 0, clock()
+
+
+_send = entry_point(_send_all, int64(int64, int64, int64))
+_receive = entry_point(_receive_all, _TIMES(int64, int64, int64))
+_write = entry_point(_write_all, int64(int64, int64, int64, int64))
+_read = entry_point(_read_all, _TIMES(int64, int64, int64, int64, int64))
+
+
+def _zcipc(size: int, volume: int, blocks: int) -> list[Measured]:
+    left, right = zcipc.Pipe(capacity=_round_bytes(size), waiting=zcipc.Waiting.SPIN)
+
+    def producer() -> Produce:
+        return functools.partial(_send, opened(left), size)
+
+    def consumer() -> Consume:
+        return functools.partial(_receive, opened(right), size)
+
+    return _rate("zcipc", size, producer, consumer, volume, blocks)
+
+
+def _without_queue(size: int, volume: int, blocks: int) -> list[Measured]:
+    memory, found = mmap.mmap(-1, _round_bytes(size)), shared_array(1)
+    buffers = mapping_address(memory), _round_bytes(size) // size, size
+    return _rate(
+        "no queue",
+        size,
+        lambda: functools.partial(_write, *buffers),
+        lambda: functools.partial(_read, *buffers, found.ctypes.data),
+        volume,
+        blocks,
+    )
+
+
+def _round_bytes(size: int) -> int:
+    return max(_ROUND * size, _SMALLEST_ROUND_BYTES)
+
+
+def _rate(
+    what: str, size: int, producer: Callable[[], Produce], consumer: Callable[[], Consume], volume: int, blocks: int
+) -> list[Measured]:
+    elapsed = durations(what, producer, consumer, volume, blocks)
+    return [Measured(size, "bytes_per_s", "B/s", float(np.median(volume * size / elapsed * 1e9)))]
+
+
+def _series(effort: Effort, _peers: bool) -> Sequence[Series]:
+    return [
+        own(system, "compiled", mode, task, size, max(effort.stream_bytes // size, 8), effort.blocks)
+        for size in SIZES
+        for system, mode, task in (("zcipc_loan", "spin", _zcipc), (LIMIT, "no_queue", _without_queue))
+    ]
+
+
+SCENARIO = Scenario("bulk_stream", "loaned messages one way, all bytes written and read, against no queue", _series)

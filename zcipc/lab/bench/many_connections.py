@@ -1,0 +1,76 @@
+"""A thousand open connections in one process: what a message on one of them costs beside the only one of a process.
+
+Both processes hold all of them, and echo on always the same one, or on each in turn.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import zcipc
+from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, demand_none, own
+from zcipc.lab.launch import Partner
+from zcipc.lab.tasks import Floats
+
+MANY = 1000
+SIZE = 64  # bytes
+_CAPACITY = 4096  # bytes in each direction: what is asked is what a connection costs, not what it holds
+_ROUNDS = 20 * MANY  # in a block
+_MESSAGES = [bytes([stamp]) * SIZE for stamp in range(200)]
+
+
+def _echo(connections: int, used: int, blocks: int) -> list[Measured]:
+    """Round trips with so many open connections, of which `used` are used in turn; what they take of memory."""
+    before = _resident()
+    pairs = [zcipc.Pipe(capacity=_CAPACITY, waiting=zcipc.Waiting.SPIN) for _ in range(connections)]
+    turns = [pairs[number * connections // used] for number in range(used)]
+    rounds = _ROUNDS // used
+
+    def answer() -> None:
+        for _, theirs in pairs:
+            theirs.poll()  # takes the seat
+        ends = [(theirs.send_bytes, theirs.recv_bytes) for _, theirs in turns]
+        for _ in range((blocks + 1) * rounds):
+            for send, receive in ends:
+                send(receive())
+
+    partner = Partner(answer)
+    for ours, _ in pairs:
+        ours.poll()
+    ends = [(ours.send_bytes, ours.recv_bytes) for ours, _ in turns]
+    elapsed, failures = np.zeros(blocks + 1), 0
+    for block in range(blocks + 1):
+        start = time.monotonic_ns()
+        for number in range(rounds):
+            message = _MESSAGES[number % len(_MESSAGES)]
+            for send, receive in ends:
+                send(message)
+                failures += receive() != message
+        elapsed[block] = time.monotonic_ns() - start
+    memory = (_resident() - before) / connections
+    partner.join()
+    demand_none(failures, f"{connections} connections")
+    return [
+        Measured(SIZE, "round_trip", "ns", float(np.median(elapsed[1:])) / (rounds * used)),
+        Measured(SIZE, "private_memory_each", "B", float(memory[0])),
+        Measured(SIZE, "shared_memory_each", "B", float(memory[1])),
+    ]
+
+
+def _resident() -> Floats:
+    """Bytes of this process that are in memory: its own, and shared."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return np.array([1024.0 * int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")])
+
+
+def _series(effort: Effort, _peers: bool) -> Sequence[Series]:
+    return [
+        own("zcipc", "python", "one_connection", _echo, 1, 1, effort.blocks),
+        own("zcipc", "python", "same_of_many", _echo, MANY, 1, effort.blocks),
+        own("zcipc", "python", "each_in_turn", _echo, MANY, MANY, effort.blocks),
+    ]
+
+
+SCENARIO = Scenario("many_connections", f"{MANY:,} open connections in one process", _series)
