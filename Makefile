@@ -39,7 +39,7 @@ test: $(READY) ## style, types and tests
 lock: ## pin every package anew, for Python 3.11 to 3.13, in requirements.lock
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
-	$(VENV)-lock/bin/uv pip compile pyproject.toml --extra lab --extra test --group build \
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --extra lab --extra peers --extra test --group build \
 	    --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
 	    --quiet --output-file requirements.lock

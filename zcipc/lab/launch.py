@@ -129,6 +129,12 @@ def pin(index: int) -> None:
         return
 
 
+def unpin() -> None:
+    """Let this process use every core again."""
+    with suppress(PermissionError):
+        os.sched_setaffinity(0, _CORES)
+
+
 _CORES = os.sched_getaffinity(0)
 
 
