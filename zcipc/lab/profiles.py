@@ -10,6 +10,27 @@ VOLUMES = (100, 500, 1000, 2000)  # messages an injection; the last only in the 
 
 
 @dataclass(frozen=True)
+class PeerPlan:
+    """The same for the comparison with other libraries, where every size of every series is a launch of its own.
+
+    Attributes:
+        launches: as in `Profile`.
+        sizes: message sizes, in bytes.
+        blocks: timed blocks of round trips.
+        block_ns: about how long a block takes.
+        samples: round trips that are timed one by one, as many as take no longer than all blocks.
+        bursts: bursts one way.
+    """
+
+    launches: int
+    sizes: tuple[int, ...]
+    blocks: int
+    block_ns: int
+    samples: int
+    bursts: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """The grid and the repetitions of each experiment.
 
@@ -22,6 +43,7 @@ class Profile:
         injections: bursts of each series and launch, after one to warm up.
         volumes: messages in a burst.
         intervals: seconds from one burst of a series to the next.
+        peers: the comparison with other libraries.
     """
 
     launches: int
@@ -32,20 +54,30 @@ class Profile:
     injections: int
     volumes: tuple[int, ...]
     intervals: tuple[float, ...]
+    peers: PeerPlan
 
 
 PROFILES = {
     "smoke": Profile(
         launches=3, sizes=(64, 512, 8192), blocks=5, samples=300,
         injection_launches=3, injections=1, volumes=(100, 2000), intervals=(0.5,),
+        peers=PeerPlan(launches=1, sizes=(64, 65536), blocks=3, block_ns=1_000_000, samples=200, bursts=1),
     ),
     "quick": Profile(
         launches=7, sizes=SIZES, blocks=11, samples=1000,
         injection_launches=6, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0),
+        peers=PeerPlan(
+            launches=3, sizes=(64, 1 << 10, 8 << 10, 64 << 10, 1 << 20, 4 << 20),
+            blocks=5, block_ns=2_000_000, samples=2000, bursts=2,
+        ),
     ),
     "full": Profile(
         launches=20, sizes=SIZES, blocks=21, samples=4000,
         injection_launches=10, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
+        peers=PeerPlan(
+            launches=7, sizes=tuple(64 << 2 * step for step in range(10)),
+            blocks=5, block_ns=4_000_000, samples=4000, bursts=3,
+        ),
     ),
 }  # fmt: skip
 

@@ -102,6 +102,14 @@ STEPS: tuple[Step, ...] = (
         seconds=_seconds(8, 10, 20),
     ),
     Step(
+        "07_peers",
+        "other libraries, side by side",
+        measures=True,
+        tables=("peers", "peers_failures"),
+        figures=("fig8_peers", "fig8_peers_by_size"),
+        seconds=_seconds(12, 60, 350),
+    ),
+    Step(
         "article",
         "the article, with the numbers just measured",
         notebook=False,
@@ -115,6 +123,8 @@ STEPS: tuple[Step, ...] = (
             "latency",
             "latency_quantiles",
             "claims",
+            "peers",
+            "peers_failures",
         ),
         needs_figures=(
             "fig1_microkernel",
@@ -124,6 +134,7 @@ STEPS: tuple[Step, ...] = (
             "fig5_pingpong",
             "fig6_injection",
             "fig7_latency",
+            "fig8_peers",
         ),
         sources=("paper/*.typ", "paper/*.yml", "paper/*.bib"),
         papers=("zcipc.pdf",),

@@ -5,6 +5,7 @@ from numba import int64, typeof
 from numba.core.types import Type
 
 from zcipc.lab import loops, tasks
+from zcipc.lab.peers import exchange
 from zcipc.lab.transports import COMPILED, INTERPRETED, TRANSPORTS
 
 _LENGTH = 64  # bytes; any will do
@@ -36,6 +37,6 @@ def _end_type(name: str) -> Type:
     return end
 
 
-__all__ = ["tasks", "warm"]  # imported for whoever is forked from here
+__all__ = ["exchange", "tasks", "warm"]  # imported for whoever is forked from here
 
 warm()

@@ -5,14 +5,28 @@ from typing import NamedTuple
 
 from zcipc.lab.errors import UsageError
 from zcipc.lab.peers.base import BLOCK, COPY, HYBRID, LOAN, POLL, CopyingEnd, LoaningEnd, Peer
+from zcipc.lab.peers.cloudtoid import Cloudtoid
+from zcipc.lab.peers.faster_fifo import FasterFifo
+from zcipc.lab.peers.iceoryx2 import Iceoryx2
 from zcipc.lab.peers.itself import Zcipc
 from zcipc.lab.peers.kernel import OsPipe, PosixQueue, SocketPair
+from zcipc.lab.peers.kickmsg import Kickmsg
 from zcipc.lab.peers.multiprocess import MultiprocessingPipe, Queue, SimpleQueue
+from zcipc.lab.peers.nng import Nng
+from zcipc.lab.peers.zenoh import Zenoh
+from zcipc.lab.peers.zeromq import ZeroMq
 
 __all__ = ["BLOCK", "COPY", "HYBRID", "LOAN", "PEERS", "POLL", "CopyingEnd", "LoaningEnd", "Peer", "Series", "series"]
 
 PEERS: dict[str, type[Peer]] = {
     "zcipc": Zcipc,
+    "iceoryx2": Iceoryx2,
+    "cloudtoid": Cloudtoid,
+    "kickmsg": Kickmsg,
+    "pyzmq": ZeroMq,
+    "pynng": Nng,
+    "faster_fifo": FasterFifo,
+    "zenoh": Zenoh,
     "os_pipe": OsPipe,
     "socketpair": SocketPair,
     "posix_queue": PosixQueue,

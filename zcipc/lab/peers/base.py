@@ -63,8 +63,6 @@ class Peer(ABC):
     faces: ClassVar[tuple[str, ...]] = (COPY,)
     distribution: ClassVar[str | None] = None
     """The package it comes in; None: Python's standard library."""
-    threaded: ClassVar[bool] = False
-    """Whether it passes messages through threads of its own. They need the second core, so its processes are not pinned."""
 
     def __init__(self, length: int, mode: str) -> None:
         self.length = length
@@ -79,6 +77,16 @@ class Peer(ABC):
             importlib.metadata.PackageNotFoundError: it is not installed.
         """
         return metadata.version(cls.distribution) if cls.distribution else f"Python {platform.python_version()}"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether each process is best kept on a core of its own. Threads of a library's own may need the other core."""
+        return True
+
+    @property
+    def burst(self) -> int | None:
+        """How many messages it holds one way, if it loses more than that instead of making the sender wait."""
+        return None
 
     @abstractmethod
     def open(self, index: int) -> CopyingEnd:

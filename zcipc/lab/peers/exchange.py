@@ -1,4 +1,4 @@
-"""What happens inside a launch: two processes echo and stream messages through one peer, checked, and as little else as possible.
+"""What happens inside a launch: two processes echo and stream through one peer, checked, and as little else as possible.
 
 The first and the last byte of a message are its stamp, which changes with every message. The echo sends back the very message
 that it received, so an answer with the right stamp was right both ways; a stream is checked by its receiver, message by
@@ -177,7 +177,7 @@ def exchange(
     orders, answers = _Wire(), _Wire()
 
     def work(index: int) -> _Loops:
-        if peer.threaded:
+        if not peer.pinned:
             unpin()
         loops = _Copied(peer, index) if face == COPY else _Loaned(peer, index)
         ready[index] = 1
@@ -210,11 +210,13 @@ def exchange(
         failed, took = _ping(loops, orders, rounds)
         failures += failed
         elapsed.append(took / rounds)
+    round_trip = max(int(np.median(elapsed)), 1)
     single = np.zeros(_clamp(blocks * block_ns // round_trip, FEWEST_ROUNDS, samples), np.int64)
     orders.send(len(single))
     failures += loops.ping_each(single)
     orders.send(0)
-    volume = _clamp(4 * block_ns // round_trip, FEWEST_MESSAGES, max(STREAM_BYTES // size, FEWEST_MESSAGES))
+    volume = _clamp(4 * block_ns // round_trip, FEWEST_MESSAGES, STREAM_BYTES // size)
+    volume = min(volume, peer.burst or volume)
     rates = []
     for _ in range(bursts):
         orders.send(volume)

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ class OsPipe(base.Peer):
             receive = partial(os.read, source, self.length)
         else:
             receive = partial(_read_whole, source, memoryview(bytearray(self.length)))
-        return base.CopyingEnd(partial(os.write, sink), receive if self.mode == base.BLOCK else _polling(receive, BlockingIOError))
+        if self.mode == base.POLL:
+            receive = _polling(receive, BlockingIOError)
+        return base.CopyingEnd(partial(os.write, sink), receive)
 
     def close(self) -> None:
         for descriptor in (*self._descriptors[0], *self._descriptors[1]):
@@ -64,10 +67,8 @@ class OsPipe(base.Peer):
 def _read_whole(source: int, message: memoryview) -> memoryview:
     done = os.readv(source, [message])
     while done < len(message):
-        try:
+        with suppress(BlockingIOError):
             done += os.readv(source, [message[done:]])
-        except BlockingIOError:
-            pass
     return message
 
 

@@ -60,7 +60,6 @@ class Queue(_Queues):
     """multiprocessing.Queue: the same behind a feeding thread."""
 
     title = "multiprocessing.Queue"
-    threaded = True
 
     def _make(self) -> Any:
         return _context.Queue()
