@@ -1,4 +1,4 @@
-"""iceoryx2: publish and subscribe with loans, settings as in its own benchmark; to sleep, with an event beside it as in its example.
+"""iceoryx2: publish and subscribe with loans, as in its own benchmark; to sleep, with an event beside it, as in its example.
 
 A publisher that is too fast waits (`RetryUntilDelivered`, no overflow), because a stream must not lose messages. The payload is
 a slice of bytes; the copying face goes through it as its documentation does, by one move into a loaned sample and one out
