@@ -54,7 +54,7 @@ def peers(frame: pd.DataFrame) -> ThemedFigure:
         tails, messages, volume = panels[1]
         _tails(tails, systems, drawn, sizes[0])
         _time_axis(tails)
-        tails.set_title(f"round trip, {style.format_bytes(sizes[0])}: p50, p99, p99.9")
+        tails.set_title(f"{style.format_bytes(sizes[0])}: p50, p99, p99.9")
         for axes, column, size, unit in (
             (messages, "messages_per_s", sizes[0], "messages/s"),
             (volume, "bytes_per_s", sizes[-1], "bytes/s"),
