@@ -68,7 +68,7 @@ PROFILES = {
         injection_launches=6, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0),
         peers=PeerPlan(
             launches=3, sizes=(64, 8 << 10, 64 << 10, 1 << 20, 4 << 20),
-            blocks=5, block_ns=2_000_000, samples=2000, bursts=1,
+            blocks=5, block_ns=1_500_000, samples=2000, bursts=1,
         ),
     ),
     "full": Profile(

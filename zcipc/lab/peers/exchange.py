@@ -200,6 +200,7 @@ def exchange(
             for volume in _received(orders):
                 failures, finished = loops.absorb(volume)
                 answers.send(failures, finished)
+            del loops  # and the last hold on what the library gives back when it is no longer used
             peer.close()
         except Exception:
             connection.send(("error", traceback.format_exc()))
@@ -233,6 +234,7 @@ def exchange(
         rates.append(volume / (answers.receive() - start) * 1e9)
     orders.send(0)
     other.join()
+    del loops
     peer.close()
     if failures:
         raise Garbled(f"{failures} messages of {size:,} bytes through {system} arrived garbled, lost or out of order")
