@@ -19,11 +19,12 @@ from zcipc.lab import machine, stats
 from zcipc.lab.claims import Claim, overall
 from zcipc.lab.claims import load as load_claims
 from zcipc.lab.errors import LabError
+from zcipc.lab.peers import BLOCK, PEERS
 from zcipc.lab.provenance import write_bytes
 from zcipc.lab.related_work import PROPOSAL
 from zcipc.lab.results import Run
 
-TABLES = ("machine", "limits", "table1_related_work", "pingpong", "injection", "latency", "claims")
+TABLES = ("machine", "limits", "table1_related_work", "pingpong", "injection", "latency", "claims", "peers", "peers_failures")
 """The tables the article reads, each of which may be missing."""
 
 FIGURES = (
@@ -34,6 +35,7 @@ FIGURES = (
     "fig5_pingpong",
     "fig6_injection",
     "fig7_latency",
+    "fig8_peers",
 )
 
 PAIRS = (
@@ -45,6 +47,8 @@ PAIRS = (
     ("zcipc", "limit"),
 )
 """(slower, faster), as expected: a ratio of times is slower / faster, a ratio of rates faster / slower."""
+
+OURS, LIMIT = "zcipc", "limit"
 
 _DIGITS = 6  # significant digits kept in numbers.json: twice what the article prints
 
@@ -96,6 +100,7 @@ def numbers(run: Run) -> Record:
         "pingpong": _times(tables.get("pingpong"), {"median": "round_trip_ns", "p99": "p99_ns"}),
         "injection": _rates(tables.get("injection")),
         "latency": _times(tables.get("latency"), {"median": "p50_ns", "p99": "p99_ns"}),
+        "peers": _peers(tables.get("peers"), tables.get("peers_failures")),
         "claims": _claims(load_claims(run.root / "paper" / "claims.yml"), tables.get("claims")),
         "figures": {name: _figure(run, name) for name in FIGURES},
     }
@@ -207,6 +212,44 @@ def _ratios(group: pd.DataFrame, value: str, pairs: Iterable[tuple[str, str]]) -
         for over, under in pairs
         if {over, under} <= present
     ]
+
+
+def _peers(frame: pd.DataFrame | None, failures: pd.DataFrame | None) -> Record | None:
+    """zcipc against the fastest of the others in each way of waiting and of handling messages, at both ends of the sizes."""
+    if frame is None:
+        return None
+    others = sorted(set(frame["system"]) - {OURS, LIMIT})
+    measured = frame[frame["system"] != LIMIT].assign(sleeps=frame["mode"] == BLOCK)
+    sizes = sorted(int(size) for size in measured["message_bytes"].unique())
+    contests = [
+        {"face": face, "sleeps": bool(sleeps), "message_bytes": int(size), **contest}
+        for (face, sleeps, size), group in measured.groupby(["face", "sleeps", "message_bytes"])
+        if size in (sizes[0], sizes[-1])
+        for contest in _contest(group)
+    ]
+    return {
+        "launches": int(measured["launch"].nunique()),
+        "sizes": sizes,
+        "systems": [PEERS[system].title for system in others],
+        "missing": sorted({PEERS[system].title for system in failures["system"]} if failures is not None else ()),
+        "verified": bool(frame["verified"].all()),
+        "contests": contests,
+    }
+
+
+def _contest(group: pd.DataFrame) -> Iterable[Record]:
+    """The fastest other system of `group`, both medians, and zcipc's over its; nothing where one of them is missing."""
+    per_launch = group.groupby(["system", "launch"])["round_trip_ns"].median()
+    medians = per_launch.groupby("system").median()
+    if OURS in medians and len(medians) > 1:
+        fastest = str(medians.drop(OURS).idxmin())
+        ratio = stats.ratio_ci(per_launch[OURS], per_launch[fastest])
+        yield {
+            "fastest": PEERS[fastest].title,
+            "fastest_ns": float(medians[fastest]),
+            "ours_ns": float(medians[OURS]),
+            "ratio": asdict(ratio),
+        }
 
 
 def _late_share(frame: pd.DataFrame) -> float | None:

@@ -34,9 +34,10 @@ def peers(
     launches: int | None = None,
     systems: Iterable[str] | None = None,
 ) -> pd.DataFrame:
-    """Round trips and one-way bursts of every peer, mode and face. Tables `peers` and `peers_failures`; None: as the profile says.
+    """Round trips and bursts one way of every peer, mode and face. Tables `peers` and `peers_failures`.
 
-    Returns `peers`, one row for each series, launch and message size; the row of the limit is the bare exchange of a cache line.
+    None: as the profile says. Returns `peers`, one row for each series, launch and message size, and one a launch for the
+    limit, the bare exchange of a cache line.
     """
     started = datetime.now(UTC)
     plan = profiles.profile(run.profile).peers

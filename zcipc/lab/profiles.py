@@ -67,8 +67,8 @@ PROFILES = {
         launches=7, sizes=SIZES, blocks=11, samples=1000,
         injection_launches=6, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0),
         peers=PeerPlan(
-            launches=3, sizes=(64, 1 << 10, 8 << 10, 64 << 10, 1 << 20, 4 << 20),
-            blocks=5, block_ns=2_000_000, samples=2000, bursts=2,
+            launches=3, sizes=(64, 8 << 10, 64 << 10, 1 << 20, 4 << 20),
+            blocks=5, block_ns=1_500_000, samples=2000, bursts=1,
         ),
     ),
     "full": Profile(
@@ -76,7 +76,7 @@ PROFILES = {
         injection_launches=10, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
         peers=PeerPlan(
             launches=7, sizes=tuple(64 << 2 * step for step in range(10)),
-            blocks=5, block_ns=4_000_000, samples=4000, bursts=3,
+            blocks=5, block_ns=3_000_000, samples=4000, bursts=2,
         ),
     ),
 }  # fmt: skip

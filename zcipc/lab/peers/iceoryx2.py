@@ -1,4 +1,4 @@
-"""iceoryx2: publish and subscribe with loans, settings as in its own benchmark; to sleep, with an event beside it as in its example.
+"""iceoryx2: publish and subscribe with loans, as in its own benchmark; to sleep, with an event beside it, as in its example.
 
 A publisher that is too fast waits (`RetryUntilDelivered`, no overflow), because a stream must not lose messages. The payload is
 a slice of bytes; the copying face goes through it as its documentation does, by one move into a loaned sample and one out
@@ -8,7 +8,6 @@ its Python API offers.
 
 import ctypes
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from zcipc.lab.peers import base
@@ -105,8 +104,7 @@ class Iceoryx2(base.Peer):
     def close(self) -> None:
         for port in self._ports:
             port.delete()
-        with suppress(AttributeError):
-            self._node.delete()
+        del self._ports, self._node  # a node has no other end
 
 
 def _polling(attempt: Callable[[], Any]) -> Callable[[], Any]:

@@ -51,6 +51,7 @@ class OsPipe(base.Peer):
 
     def open(self, index: int) -> base.CopyingEnd:
         source, sink = self._descriptors[index]
+        receive: Callable[[], Any]
         if self.length <= select.PIPE_BUF:
             receive = partial(os.read, source, self.length)
         else:
@@ -89,6 +90,7 @@ class SocketPair(base.Peer):
         if length <= select.PIPE_BUF and self.mode == base.BLOCK:
             return base.CopyingEnd(end.sendall, partial(end.recv, length, socket.MSG_WAITALL))
         message = memoryview(bytearray(length))
+        receive: Callable[[], int]
         if self.mode == base.BLOCK:
             receive = partial(end.recv_into, message, length, socket.MSG_WAITALL)
         else:

@@ -42,7 +42,7 @@ class Zenoh(base.Peer):
         )
         while not publisher.matching_status.matching:
             time.sleep(_LOOK_S)
-        self._keep = subscriber, publisher
+        self._ends = subscriber, publisher
         send = publisher.put if self.length < _SHARED_FROM else self._sharing(zenoh.shm, publisher.put)
         if self.mode == base.BLOCK:
             wait = subscriber.recv
@@ -84,6 +84,7 @@ class Zenoh(base.Peer):
         return config
 
     def close(self) -> None:
+        del self._ends
         self._session.close()
         for suffix in ("", ".lock"):
             Path(tempfile.gettempdir(), self.token + suffix).unlink(missing_ok=True)

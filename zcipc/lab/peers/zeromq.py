@@ -6,6 +6,7 @@ a receive does not block and is asked again and again, giving way to the I/O thr
 """
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from os import sched_yield
 from pathlib import Path
@@ -41,24 +42,11 @@ class ZeroMq(base.Peer):
             self._socket.bind(address)
         else:
             self._socket.connect(address)
-        copy = self.length < _COPY_BELOW
         send, receive = self._socket.send, self._socket.recv
-        if self.mode == base.POLL:
-            attempt, again = partial(receive, zmq.NOBLOCK, copy), zmq.Again
-
-            def poll() -> Any:
-                while True:
-                    try:
-                        return attempt()
-                    except again:
-                        sched_yield()
-
-            receive = poll
-        elif not copy:
-            receive = partial(receive, copy=False)
-        if copy:
-            return base.CopyingEnd(send, receive)
-        return base.CopyingEnd(partial(send, copy=False), lambda: receive().buffer)
+        copy = self.length < _COPY_BELOW
+        poll = self.mode == base.POLL
+        wait = _polling(partial(receive, zmq.NOBLOCK, copy), zmq.Again) if poll else partial(receive, 0, copy)
+        return base.CopyingEnd(send, wait) if copy else base.CopyingEnd(partial(send, copy=False), lambda: wait().buffer)
 
     def _path(self) -> Path:
         return Path(tempfile.gettempdir()) / self.token
@@ -66,3 +54,14 @@ class ZeroMq(base.Peer):
     def close(self) -> None:
         self._context.destroy(linger=1000)
         self._path().unlink(missing_ok=True)
+
+
+def _polling(attempt: Callable[[], Any], again: type[Exception]) -> Callable[[], Any]:
+    def receive() -> Any:
+        while True:
+            try:
+                return attempt()
+            except again:
+                sched_yield()
+
+    return receive

@@ -7,6 +7,7 @@ from zcipc.lab.plots.diagrams import (
     fig3_message_copy,
     fig4_implementation,
 )
+from zcipc.lab.plots.peers import peers, peers_by_size
 
 __all__ = [
     "fig1_microkernel",
@@ -16,5 +17,7 @@ __all__ = [
     "injection",
     "latency",
     "machine_timer",
+    "peers",
+    "peers_by_size",
     "ping_pong",
 ]

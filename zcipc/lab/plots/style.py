@@ -184,7 +184,7 @@ def format_time(nanoseconds: float) -> str:
 
 def format_rate(per_second: float) -> str:
     """20_000 -> '20 k', 1_500_000 -> '1.5 M': a count per second, three significant digits."""
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if round(per_second, 6) >= factor:
             return f"{per_second / factor:.3g} {unit}"
     return f"{per_second:.3g}"
