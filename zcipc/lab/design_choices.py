@@ -1,15 +1,16 @@
 """What each design choice of zcipc buys: the choice as shipped and switched off, side by side in one run.
 
-Launches of all variants are interleaved in random order; a variant that serves as the standard of several choices is measured
-once in each launch. Every message is written and read in full and checked.
+The variants of a choice are measured in one launch, in random order and right after each other, and compared within it: where
+the two processes lie, and whom the machine serves besides, moves all of them alike. Launches of all choices are interleaved.
+Every message is written and read in full and checked.
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from zcipc.lab import design_tasks, profiles
@@ -17,12 +18,14 @@ from zcipc.lab.design_tasks import Measurement, Result
 from zcipc.lab.launch import measure
 from zcipc.lab.progress import report
 from zcipc.lab.results import Run
+from zcipc.lab.stats import Estimate, median_ci
 
 SEED = 20240
 
 _SMALL = (("round_trip", 8), ("round_trip", 64), ("stream", 8))
 _STREAM = (("stream", 8),)
 _ONE_TRIP = (("round_trip", 64),)
+_TRIP_AND_STREAM = (("round_trip", 64), ("stream", 8))
 _SIZES = tuple(("round_trip", size) for size in (64, 4096, 65_536, 262_144))
 _CALLS = (("call", 64), ("interpreted_round_trip", 64))
 _LARGE = (("round_trip", 1 << 20),)
@@ -37,10 +40,9 @@ class Variant:
     name: str
     batch: int = 1
 
-    def measured(self, measurement: Measurement) -> Measurement:
-        """What is measured of the variant to learn `measurement` of each of its messages."""
-        metric, size = measurement
-        return metric, size * self.batch
+    def measured(self, metric: str, size: int) -> Measurement:
+        """What is measured of the variant to learn `metric` of messages of `size` bytes."""
+        return self.name, metric, size * self.batch
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Choice:
     name: str
     shipped: Variant
     others: tuple[Variant, ...]
-    measurements: tuple[Measurement, ...]
+    comparisons: tuple[tuple[str, int], ...]
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -86,7 +88,7 @@ CHOICES: tuple[Choice, ...] = (
         "capacity",
         Variant("the default", "loaning"),
         (Variant("4 KiB", "capacity_4k"), Variant("64 KiB", "capacity_64k"), Variant("16 MiB", "capacity_16m")),
-        _SMALL,
+        _TRIP_AND_STREAM,
     ),
     Choice(
         "pages",
@@ -112,45 +114,50 @@ def design_choices(run: Run, *, launches: int | None = None) -> pd.DataFrame:
     started = datetime.now(UTC)
     profile = profiles.profile(run.profile)
     launches = launches or profile.launches
-    wanted = _wanted()
-    rows: list[dict[str, Any]] = []
     order = random.Random(SEED)
-    for launch in range(launches):
-        results: dict[str, dict[Measurement, Result]] = {}
-        for index, name in enumerate(order.sample(list(wanted), len(wanted))):
-            report(launch * len(wanted) + index, launches * len(wanted), f"design choices, {name}")
-            results[name] = measure(design_tasks.measure_variant, name, wanted[name], profile.blocks)
-        rows += _rows(results, launch)
-    report(launches * len(wanted), launches * len(wanted), "design choices")
+    schedule = [(launch, choice) for launch in range(launches) for choice in order.sample(CHOICES, len(CHOICES))]
+    rows: list[dict[str, Any]] = []
+    for sequence, (launch, choice) in enumerate(schedule):
+        report(sequence, len(schedule), f"design choices, {choice.name}")
+        measurements = [variant.measured(*comparison) for variant in choice.variants for comparison in choice.comparisons]
+        rows += _rows(choice, launch, sequence, measure(design_tasks.compare, measurements, profile.blocks))
+    report(len(schedule), len(schedule), "design choices")
+    names = [choice.name for choice in CHOICES]
+    rows.sort(key=lambda row: names.index(row["choice"]))
     parameters = {"launches": launches, "blocks": profile.blocks}
     return run.save("design_choices", pd.DataFrame(rows), parameters=parameters, seed=SEED, started=started)
 
 
-def _wanted() -> dict[str, list[Measurement]]:
-    """What to measure of each variant, each thing once."""
-    wanted: dict[str, dict[Measurement, None]] = {}
-    for _, variant, measurement in _compared():
-        wanted.setdefault(variant.name, {})[variant.measured(measurement)] = None
-    return {name: list(measurements) for name, measurements in wanted.items()}
-
-
-def _compared() -> Iterator[tuple[Choice, Variant, Measurement]]:
-    for choice in CHOICES:
-        for variant in choice.variants:
-            for measurement in choice.measurements:
-                yield choice, variant, measurement
-
-
-def _rows(results: dict[str, dict[Measurement, Result]], launch: int) -> list[dict[str, Any]]:
-    """A row for each comparison that a result serves."""
+def _rows(choice: Choice, launch: int, sequence: int, results: dict[Measurement, Result]) -> list[dict[str, Any]]:
     rows = []
-    for choice, variant, measurement in _compared():
-        value, missing = results[variant.name][variant.measured(measurement)]
-        metric, size = measurement
-        key = {"choice": choice.name, "variant": variant.label, "shipped": variant is choice.shipped}
-        rows.append(
-            key
-            | {"metric": metric, "message_bytes": size, "launch": launch}
-            | {"value": value / variant.batch, "unit": "ns", "missing": missing}
-        )
+    for variant in choice.variants:
+        for metric, size in choice.comparisons:
+            value, missing = results[variant.measured(metric, size)]
+            key = {"choice": choice.name, "variant": variant.label, "shipped": variant is choice.shipped}
+            key |= {"metric": metric, "message_bytes": size, "launch": launch, "sequence": sequence}
+            rows.append(key | {"value": value / variant.batch, "unit": "ns", "missing": missing})
     return rows
+
+
+def effects(frame: pd.DataFrame) -> pd.DataFrame:
+    """What each alternative costs, from the table `design_choices`: one row for each alternative, metric and message size.
+
+    `ratio`, `low` and `high` are the time of the alternative in times of that of what is shipped, taken within each launch: the
+    median over launches and its 95 % interval. `value` and `shipped_value` are the median times in ns. Where there is no value
+    all of them are NaN, and `missing` says why.
+    """
+    keys = ["choice", "variant", "metric", "message_bytes"]
+    rows = []
+    for key, group in frame[~frame["shipped"]].groupby(keys, sort=False):
+        choice, _, metric, size = key
+        same = (frame["choice"] == choice) & (frame["metric"] == metric) & (frame["message_bytes"] == size) & frame["shipped"]
+        shipped = frame[same].set_index("launch")["value"]
+        ratios = (group.set_index("launch")["value"] / shipped).dropna()
+        ratio = median_ci(ratios) if len(ratios) else Estimate(np.nan, np.nan, np.nan, 0)
+        rows.append(
+            dict(zip(keys, key, strict=True))
+            | {"shipped": frame[same]["variant"].iloc[0], "shipped_value": shipped.median(), "value": group["value"].median()}
+            | {"ratio": ratio.value, "low": ratio.low, "high": ratio.high, "launches": ratio.launches}
+            | {"missing": group["missing"].iloc[0]}
+        )
+    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""What happens inside a launch of the design choices: one variant and its measurements. Imports only what measuring needs."""
+"""What happens inside a launch of the design choices: all variants of one. Imports only what measuring needs."""
 
 import random
 import time
@@ -18,24 +18,31 @@ STREAM_BYTES = 4 << 20  # a block of a stream carries about as many
 STREAM_MESSAGES = 50_000  # and at most as many messages
 CALLS = 20_000  # in a block
 
-Measurement = tuple[str, int]
-"""A metric and the bytes of a message."""
+Measurement = tuple[str, str, int]
+"""A variant, a metric, and the bytes of a message."""
 Result = tuple[float, str]
 """A value in ns, and why there is none: then it is NaN."""
 
 
-def measure_variant(name: str, measurements: Sequence[Measurement], blocks: int) -> dict[Measurement, Result]:
-    """Each measurement once, in random order."""
-    results: dict[Measurement, Result] = {}
-    for metric, length in random.sample(list(measurements), len(measurements)):
-        try:
-            transport = VARIANTS[name](length)
-        except Unavailable as missing:
-            results[metric, length] = float("nan"), str(missing)
-        else:
-            results[metric, length] = _METRICS[metric](transport, blocks), ""
-            transport.close()
-    return results
+def compare(measurements: Sequence[Measurement], blocks: int) -> dict[Measurement, Result]:
+    """Each measurement twice, in random order and then backwards; the means.
+
+    One comes right after the other, so what disturbs one is likely to disturb all; a steady drift meets all alike.
+    """
+    order = random.sample(measurements, len(measurements))
+    forth = {measurement: _result(*measurement, blocks) for measurement in order}
+    back = {measurement: _result(*measurement, blocks) for measurement in reversed(order)}
+    return {measurement: ((forth[measurement][0] + back[measurement][0]) / 2, forth[measurement][1]) for measurement in order}
+
+
+def _result(name: str, metric: str, length: int, blocks: int) -> Result:
+    try:
+        transport = VARIANTS[name](length)
+    except Unavailable as missing:
+        return float("nan"), str(missing)
+    value = _METRICS[metric](transport, blocks)
+    transport.close()
+    return value, ""
 
 
 def round_trip(transport: Transport, blocks: int) -> float:

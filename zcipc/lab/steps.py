@@ -102,6 +102,14 @@ STEPS: tuple[Step, ...] = (
         seconds=_seconds(8, 10, 20),
     ),
     Step(
+        "08_design_choices",
+        "what each design choice buys",
+        measures=True,
+        tables=("design_choices",),
+        figures=("fig9_design_choices",),
+        seconds=_seconds(15, 35, 240),
+    ),
+    Step(
         "article",
         "the article, with the numbers just measured",
         notebook=False,
@@ -115,6 +123,7 @@ STEPS: tuple[Step, ...] = (
             "latency",
             "latency_quantiles",
             "claims",
+            "design_choices",
         ),
         needs_figures=(
             "fig1_microkernel",
@@ -124,6 +133,7 @@ STEPS: tuple[Step, ...] = (
             "fig5_pingpong",
             "fig6_injection",
             "fig7_latency",
+            "fig9_design_choices",
         ),
         sources=("paper/*.typ", "paper/*.yml", "paper/*.bib"),
         papers=("zcipc.pdf",),
