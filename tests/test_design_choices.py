@@ -11,6 +11,7 @@ import pytest
 from numba import njit
 
 from zcipc.lab import design_choices, design_tasks, loops
+from zcipc.lab.effects import effects as effects_of
 from zcipc.lab.launch import measure
 from zcipc.lab.plots import design_choices as draw
 from zcipc.lab.plots.design import METRICS
@@ -209,7 +210,7 @@ def synthetic(ratio=1.5):
 
 
 def test_a_ratio_is_taken_within_each_launch():
-    effects = design_choices.effects(synthetic(1.5))
+    effects = effects_of(synthetic(1.5))
     known = effects[effects["missing"] == ""]
     np.testing.assert_allclose(known[["ratio", "low", "high"]], 1.5)
     assert (known["launches"] == LAUNCHES).all()
@@ -220,7 +221,7 @@ def test_a_ratio_is_taken_within_each_launch():
 
 @pytest.mark.parametrize("ratio", [0.01, 1.0, 300.0])
 def test_the_figure_shows_every_alternative_even_far_outside_its_axis(ratio):
-    effects = design_choices.effects(synthetic(ratio))
+    effects = effects_of(synthetic(ratio))
     figure = draw(effects)
     (axes,) = figure.axes
     markers = [line for line in axes.get_lines() if line.get_marker() != "None"]
@@ -237,6 +238,6 @@ def test_the_figure_shows_every_alternative_even_far_outside_its_axis(ratio):
 
 def test_a_difference_is_filled_and_none_is_hollow():
     for ratio, filled in ((1.0, False), (1.5, True)):
-        (axes,) = draw(design_choices.effects(synthetic(ratio))).axes
+        (axes,) = draw(effects_of(synthetic(ratio))).axes
         markers = [line for line in axes.get_lines() if line.get_marker() != "None"]
         assert {line.get_markerfacecolor() != "white" for line in markers} == {filled}

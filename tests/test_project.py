@@ -32,6 +32,7 @@ LAB = (
     "results",
     "profiles",
     "stats",
+    "effects",
     "related_work",
     "transports",
     "variants",

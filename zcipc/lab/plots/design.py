@@ -43,7 +43,7 @@ _HEADING, _VARIANT, _METRIC, _RATIO, _VALUES = -0.66, -0.64, -0.03, 1.03, 1.19
 
 
 def design_choices(effects: pd.DataFrame) -> ThemedFigure:
-    """A panel for all choices. `effects` is what `zcipc.lab.design_choices.effects` makes of the table design_choices.
+    """A panel for all choices. `effects` is what `zcipc.lab.effects.effects` makes of the table design_choices.
 
     A filled marker is a difference, its interval leaves out 1; a hollow one may be none.
     """
@@ -140,6 +140,9 @@ def _legend(figure: ThemedFigure, effects: pd.DataFrame) -> None:
         for name, metric in METRICS.items()
         if name in present
     ]
-    hollow = {"markerfacecolor": "white", "markeredgecolor": INK, "linestyle": "none", "marker": "o"}
-    handles.append(Line2D([], [], **hollow, label="1 within the interval"))
+    handles.append(
+        Line2D(
+            [], [], linestyle="none", marker="o", markerfacecolor="white", markeredgecolor=INK, label="1 within the interval"
+        )
+    )
     figure.legend(handles=handles, loc="upper center", ncols=len(handles), handlelength=1.2, columnspacing=1.4)
