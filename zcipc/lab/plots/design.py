@@ -105,7 +105,8 @@ def _row(axes: Axes, y: float, row: pd.Series, variant: str) -> None:
         markeredgecolor=metric.color,
         clip_on=False,
     )
-    ratio = f"{row['ratio']:#.2g}" if row["ratio"] < 0.1 else f"{row['ratio']:#.3g}".rstrip(".")
+    digits = 3 if row["ratio"] < 0.1 else 2 if row["ratio"] < 10 else 0
+    ratio = f"{row['ratio']:.{digits}f}"
     values = f"{_format(metric, row['shipped_value'])} → {_format(metric, row['value'])}"
     axes.text(_RATIO, y, ratio, transform=across, ha="left", va="center", fontsize=6)
     axes.text(_VALUES, y, values, transform=across, ha="left", va="center", fontsize=6)
