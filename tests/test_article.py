@@ -81,6 +81,30 @@ def limits() -> pd.DataFrame:
     )
 
 
+def design_choices() -> pd.DataFrame:
+    """A choice whose alternative takes three times as long, and one that the machine does not offer."""
+    rows = [
+        {
+            "choice": choice,
+            "variant": variant,
+            "shipped": shipped,
+            "metric": "round_trip",
+            "message_bytes": 64,
+            "launch": launch,
+            "value": value + launch / 100,
+            "missing": missing,
+        }
+        for choice, variant, shipped, value, missing in (
+            ("waiting", "spin, then futex", True, 100.0, ""),
+            ("waiting", "semaphore", False, 300.0, ""),
+            ("pages", "4 KiB", True, 100.0, ""),
+            ("pages", "huge", False, math.nan, "there are none"),
+        )
+        for launch in range(LAUNCHES)
+    ]
+    return pd.DataFrame(rows)
+
+
 def tables() -> dict[str, pd.DataFrame]:
     """One table of each kind, as the steps of a run make them."""
     made = {
@@ -90,6 +114,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "pingpong": times(1, round_trip_ns=1, p99_ns=2.5),
         "injection": injection(),
         "latency": times(2, p50_ns=0.5, p99_ns=6).assign(late_sends=3, messages=1000, period_us=40.0),
+        "design_choices": design_choices(),
     }
     return made | {"claims": claims.judge(made, claims.load(SOURCES / "claims.yml"))}
 
@@ -158,6 +183,13 @@ def test_changed_data_change_the_text(tmp_path, complete):
     after = shown(make_run(tmp_path / "after", complete | {"pingpong": slow}))
     assert "777 ms through the pipe" not in before
     assert "777 ms through the pipe" in after
+
+
+def test_the_design_choices_are_told_from_the_data(tmp_path, complete):
+    text = shown(make_run(tmp_path / "home", complete))
+    assert "Of 1 comparisons, the alternative takes clearly longer in 1, clearly less in 0" in text
+    assert re.search(r"The greatest ratio, 3\.00, belongs to semaphore in place of spin, then futex", text)
+    assert "This machine does not offer huge (pages)." in text
 
 
 @pytest.mark.parametrize(

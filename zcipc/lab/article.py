@@ -18,13 +18,17 @@ import typst
 from zcipc.lab import machine, stats
 from zcipc.lab.claims import Claim, overall
 from zcipc.lab.claims import load as load_claims
+from zcipc.lab.effects import effects as effects_of
 from zcipc.lab.errors import LabError
 from zcipc.lab.peers import BLOCK, PEERS
 from zcipc.lab.provenance import write_bytes
 from zcipc.lab.related_work import PROPOSAL
 from zcipc.lab.results import Run
 
-TABLES = ("machine", "limits", "table1_related_work", "pingpong", "injection", "latency", "claims", "peers", "peers_failures")
+TABLES = (
+    "machine", "limits", "table1_related_work", "pingpong", "injection", "latency", "claims", "peers", "peers_failures",
+    "design_choices",
+)  # fmt: skip
 """The tables the article reads, each of which may be missing."""
 
 FIGURES = (
@@ -36,6 +40,7 @@ FIGURES = (
     "fig6_injection",
     "fig7_latency",
     "fig8_peers",
+    "fig9_design_choices",
 )
 
 PAIRS = (
@@ -102,6 +107,7 @@ def numbers(run: Run) -> Record:
         "latency": _times(tables.get("latency"), {"median": "p50_ns", "p99": "p99_ns"}),
         "peers": _peers(tables.get("peers"), tables.get("peers_failures")),
         "claims": _claims(load_claims(run.root / "paper" / "claims.yml"), tables.get("claims")),
+        "design_choices": _design_choices(tables.get("design_choices")),
         "figures": {name: _figure(run, name) for name in FIGURES},
     }
     plain: Record = _plain(found)
@@ -190,6 +196,19 @@ def _rates(frame: pd.DataFrame | None) -> Record | None:
         "intervals_s": sorted(float(interval) for interval in frame["interval_s"].unique()),
         "estimates": {"rate": _records(stats.summarise(frame, by, "messages_per_s"))},
         "ratios": ratios,
+    }
+
+
+def _design_choices(frame: pd.DataFrame | None) -> Record | None:
+    """The effect of each alternative that could be measured, and the alternatives that the machine does not offer."""
+    if frame is None:
+        return None
+    effects = effects_of(frame).rename(columns={"value": "alternative_value", "ratio": "value"})
+    offered = effects["missing"] == ""
+    return {
+        "launches": int(frame["launch"].nunique()),
+        "effects": _records(effects[offered]),
+        "missing": _records(effects[~offered][["choice", "variant", "missing"]]),
     }
 
 

@@ -110,6 +110,14 @@ STEPS: tuple[Step, ...] = (
         seconds=_seconds(12, 60, 350),
     ),
     Step(
+        "08_design_choices",
+        "what each design choice buys",
+        measures=True,
+        tables=("design_choices",),
+        figures=("fig9_design_choices",),
+        seconds=_seconds(15, 35, 240),
+    ),
+    Step(
         "article",
         "the article, with the numbers just measured",
         notebook=False,
@@ -125,6 +133,7 @@ STEPS: tuple[Step, ...] = (
             "claims",
             "peers",
             "peers_failures",
+            "design_choices",
         ),
         needs_figures=(
             "fig1_microkernel",
@@ -135,6 +144,7 @@ STEPS: tuple[Step, ...] = (
             "fig6_injection",
             "fig7_latency",
             "fig8_peers",
+            "fig9_design_choices",
         ),
         sources=("paper/*.typ", "paper/*.yml", "paper/*.bib"),
         papers=("zcipc.pdf",),

@@ -1,12 +1,15 @@
 """Imported once by the server that launches are forked from: compiles every loop, or loads it, before anything is measured."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import int64, typeof
 from numba.core.types import Type
 
-from zcipc.lab import bench, loops, tasks
+from zcipc.lab import bench, design_tasks, loops, tasks
 from zcipc.lab.peers import exchange
-from zcipc.lab.transports import COMPILED, INTERPRETED, TRANSPORTS
+from zcipc.lab.transports import COMPILED, INTERPRETED, TRANSPORTS, Transport
+from zcipc.lab.variants import TYPED_VARIANTS, VARIANTS, EntryPoint
 
 _LENGTH = 64  # bytes; any will do
 
@@ -18,7 +21,7 @@ def warm() -> None:
         transport.interpreted_end(0)
         transport.close()
     times = typeof(np.zeros(1, np.int64))
-    for end in {_end_type(name) for name in COMPILED}:
+    for end in {_end_type(TRANSPORTS[name]) for name in COMPILED}:
         loops.ping.compile((end, int64, int64, times))
         loops.ping_each.compile((end, int64, times))
         loops.pong.compile((end, int64, int64, int64))
@@ -28,8 +31,22 @@ def warm() -> None:
         loops.observe.compile((end, int64, times))
 
 
-def _end_type(name: str) -> Type:
-    transport = TRANSPORTS[name](_LENGTH)
+def warm_variants() -> None:
+    """The same for the design choices, which run fewer loops."""
+    times = typeof(np.zeros(1, np.int64))
+    for end in [_end_type(VARIANTS[name]) for name in TYPED_VARIANTS]:
+        loops.ping.compile((end, int64, int64, times))
+        loops.pong.compile((end, int64, int64, int64))
+        loops.inject.compile((end, int64, int64))
+        loops.absorb.compile((end, int64, int64))
+    calls = EntryPoint(_LENGTH)
+    calls.interpreted_end(0)
+    calls.claim(0)
+    calls.close()
+
+
+def _end_type(make: Callable[[int], Transport]) -> Type:
+    transport = make(_LENGTH)
     try:
         end: Type = typeof(transport.compiled_end(0))
     finally:
@@ -37,6 +54,7 @@ def _end_type(name: str) -> Type:
     return end
 
 
-__all__ = ["bench", "exchange", "tasks", "warm"]  # imported for whoever is forked from here
+__all__ = ["bench", "design_tasks", "exchange", "tasks", "warm", "warm_variants"]  # imported for whoever is forked from here
 
 warm()
+warm_variants()

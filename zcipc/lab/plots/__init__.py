@@ -1,6 +1,7 @@
 """Every figure of the reproduction: the paper's diagrams, redrawn, and its measurements."""
 
 from zcipc.lab.plots.charts import injection, latency, machine_timer, ping_pong
+from zcipc.lab.plots.design import design_choices
 from zcipc.lab.plots.diagrams import (
     fig1_microkernel,
     fig2_shared_memory,
@@ -10,6 +11,7 @@ from zcipc.lab.plots.diagrams import (
 from zcipc.lab.plots.peers import peers, peers_by_size
 
 __all__ = [
+    "design_choices",
     "fig1_microkernel",
     "fig2_shared_memory",
     "fig3_message_copy",

@@ -11,6 +11,7 @@ import numpy as np
 from zcipc import Connection, Waiting
 from zcipc import Pipe as connect
 from zcipc import operations as ops
+from zcipc.channel import DEFAULT_CAPACITY
 from zcipc.lab.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
 from zcipc.lab.transports import base
 from zcipc.ring import header_of
@@ -113,13 +114,14 @@ class InterpretedLoaning(base.InterpretedEnd):
 
 
 class Copying(base.Transport):
-    """A connection of the default capacity that waits as by default."""
+    """A connection as it comes: of the default capacity, waiting as by default."""
 
+    capacity = DEFAULT_CAPACITY
     waiting = Waiting.HYBRID
 
     def __init__(self, length: int) -> None:
         super().__init__(length)
-        self._connections = connect(waiting=self.waiting)
+        self._connections = connect(capacity=self.capacity, waiting=self.waiting)
 
     def _end(self, index: int) -> int:
         connection = self._connections[index]
@@ -145,7 +147,7 @@ class Blocking(Copying):
 
 
 class Loaning(Copying):
-    """A connection of the default capacity, with loans."""
+    """The same with loans."""
 
     def compiled_end(self, index: int) -> Any:
         return LoaningEnd(self._end(index))
