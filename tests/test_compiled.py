@@ -12,7 +12,7 @@ from support import PATIENCE, Child
 import zcipc
 from zcipc import Pipe, compiled, ring
 from zcipc import operations as ops
-from zcipc.channel import _await_message
+from zcipc.methods import _await_message
 from zcipc.operations import DONE, FOREVER, borrow, claim, commit, header_length, receive, send, skip
 
 pytestmark = pytest.mark.usefixtures("tidy")

@@ -18,6 +18,7 @@ from support import PATIENCE, Child, alive, eventually
 import zcipc
 from zcipc import Closed, LoanOpen, MessageTooLarge, PeerDied, PermissionDenied, Pipe, TimedOut, Waiting
 from zcipc.channel import DEFAULT_CAPACITY
+from zcipc.methods import entries
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -241,7 +242,7 @@ def test_a_message_that_is_not_what_its_tag_says_is_corrupt(ends):
     left.send("opens the end")
     right.recv()
     for message, tag in ((b"\xff" * 3, 2), (b"\x01\x00\x03\x00" + b"\xff" * 8 + b"<f8", 2), (b"", 4), (b"what", 99)):
-        left._try_send(left.end, message, tag)
+        entries.send(left, message, tag)
         with pytest.raises(zcipc.CorruptSegment):
             right.recv(timeout=AT_ONCE)
     left.send("usable")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zcipc import ring
-from zcipc.ring import CORRUPT, EMPTY, HEADER, LENGTH_BITS, LENGTH_MASK, NOTHING
+from zcipc.ring import CORRUPT, EMPTY, GAP, HEADER, LENGTH_BITS, LENGTH_MASK, NOTHING
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -18,6 +18,18 @@ CANARY = 0x5AA5_5AA5_5AA5_5AA5
 MARGIN = 64  # words before and after the data that nobody may touch
 WORDS = st.integers(-(1 << 63), (1 << 63) - 1)
 NEAR_ZERO = st.integers(-600, 600)
+
+
+def claim(producer, length):
+    """What `operations.try_claim` makes of it: the quick look, or else the thorough one."""
+    payload = ring.claim(producer, length)
+    return ring.claim_anew(producer, length) if payload == NOTHING else payload
+
+
+def peek(consumer):
+    """What `operations.peek` makes of it: past the gaps."""
+    header, payload = ring.peek(consumer)
+    return ring.pass_gaps(consumer) if payload == GAP else (header, payload)
 
 
 class Queue:
@@ -54,7 +66,7 @@ class Queue:
 
     def put(self, message, tag=0):
         """Claim and commit; whether there was room."""
-        payload = ring.claim(self.producer, len(message))
+        payload = claim(self.producer, len(message))
         if payload != NOTHING:
             self.bytes_at(payload, len(message))[:] = list(message)
             ring.commit(self.producer, len(message), tag)
@@ -62,7 +74,7 @@ class Queue:
 
     def peek(self):
         """Tag and payload of the next record, or None."""
-        header, payload = ring.peek(self.consumer)
+        header, payload = peek(self.consumer)
         if header == 0:
             assert payload == NOTHING
             return None
@@ -71,7 +83,7 @@ class Queue:
     def take(self):
         record = self.peek()
         if record is not None:
-            ring.skip(self.consumer, ring.peek(self.consumer)[0])
+            ring.skip(self.consumer, peek(self.consumer)[0])
         return record
 
     def untouched_outside(self):
@@ -102,11 +114,11 @@ class QueueBehavesLikeADeque(RuleBasedStateMachine):
     @rule(data=st.data())
     def claim(self, data):
         length = data.draw(st.integers(0, ring.max_message(self.queue.capacity)))
-        payload = ring.claim(self.queue.producer, length)
+        payload = claim(self.queue.producer, length)
         if payload == NOTHING:
             assert self.queued or self.held or self.queue.word(1, ring.POSITION) != self.queue.word(0, ring.POSITION)
         else:
-            assert ring.claim(self.queue.producer, length) == payload, "a claim is repeatable"
+            assert claim(self.queue.producer, length) == payload, "a claim is repeatable"
             self.queue.bytes_at(payload, length)[:] = 0xEE  # whatever it overlaps shows
             self.claimed = payload, length
 
@@ -129,7 +141,7 @@ class QueueBehavesLikeADeque(RuleBasedStateMachine):
 
     def next_record(self):
         """What the consumer sees next agrees with the model; a second gap in a row takes a second look."""
-        looks = (ring.peek(self.queue.consumer) for _ in range(self.queue.capacity))
+        looks = (peek(self.queue.consumer) for _ in range(self.queue.capacity))
         header, payload = next((seen for seen in looks if seen[0] != 0), (0, NOTHING))
         if not self.queued:
             assert (header, payload) == (0, NOTHING)
@@ -232,7 +244,7 @@ def test_a_full_queue_refuses_and_takes_again_what_was_released():
 def test_a_message_behind_many_gaps_is_the_next():
     queue = Queue(256)
     for _ in range(10):
-        assert ring.claim(queue.producer, 8) > 0
+        assert claim(queue.producer, 8) > 0
         ring.commit_gap(queue.producer, 8)
     queue.put(b"after")
     assert queue.take() == (0, b"after")
@@ -241,13 +253,13 @@ def test_a_message_behind_many_gaps_is_the_next():
 def test_a_queue_of_nothing_but_gaps_does_not_hold_the_consumer_for_ever():
     queue = Queue(64)
     queue.data[:] = -8
-    assert ring.peek(queue.consumer)[0] == 0
+    assert peek(queue.consumer)[0] == 0
     assert queue.untouched_outside()
 
 
 def test_a_dropped_claim_is_no_message():
     queue = Queue(128)
-    assert ring.claim(queue.producer, 20) > 0
+    assert claim(queue.producer, 20) > 0
     ring.commit_gap(queue.producer, 20)
     assert queue.put(b"after")
     assert queue.take() == (0, b"after")
@@ -264,7 +276,7 @@ def test_peeking_changes_nothing():
 def test_held_bytes_are_not_reused_before_they_are_released():
     queue = Queue(64)
     queue.put(b"12345678")
-    header, payload = ring.peek(queue.consumer)
+    header, payload = peek(queue.consumer)
     ring.hold(queue.consumer, header)
     passed = 0
     while queue.put(b"ABCDEFGH"):
@@ -278,7 +290,7 @@ def test_held_bytes_are_not_reused_before_they_are_released():
 
 def test_bytes_above_the_floor_are_not_overwritten_though_they_were_released():
     queue = Queue(64)
-    payload = ring.claim(queue.producer, 8)
+    payload = claim(queue.producer, 8)
     queue.put(b"12345678")
     queue.set_word(0, ring.FLOOR, 0)
     passed = 0
@@ -304,7 +316,7 @@ def test_a_hostile_header_gives_a_record_inside_the_queue_or_corrupt(header, lap
         queue.take()
     before = queue.consumer_position
     queue.data[before % 128 // 8] = header
-    found, payload = ring.peek(queue.consumer)
+    found, payload = peek(queue.consumer)
     offset = payload - queue.data.ctypes.data
     if found != 0:
         assert found & LENGTH_MASK >= 1
@@ -321,7 +333,7 @@ def test_a_hostile_header_gives_a_record_inside_the_queue_or_corrupt(header, lap
 def test_an_impossible_header_is_corrupt(header):
     queue = Queue(128)
     queue.data[0] = header
-    assert tuple(ring.peek(queue.consumer)) == (0, CORRUPT)
+    assert tuple(peek(queue.consumer)) == (0, CORRUPT)
 
 
 @given(head=WORDS | NEAR_ZERO, length=st.integers(0, 112), messages=st.integers(0, 30))
@@ -332,7 +344,7 @@ def test_a_hostile_head_gives_room_inside_the_queue_or_none_or_corrupt(head, len
         queue.put(b"12345678")
         queue.take()
     queue.control[ring.HEAD // 8] = head
-    payload = ring.claim(queue.producer, length)
+    payload = claim(queue.producer, length)
     if payload not in (NOTHING, CORRUPT):
         queue.bytes_at(payload, length)[:] = 1
         ring.commit(queue.producer, length, 0)
@@ -346,7 +358,7 @@ def test_an_impossible_head_is_corrupt(head):
     while queue.put(b"12345678"):
         pass
     queue.control[ring.HEAD // 8] = head
-    assert ring.claim(queue.producer, 8) == CORRUPT
+    assert claim(queue.producer, 8) == CORRUPT
 
 
 def test_a_head_that_moves_back_is_corrupt():
@@ -357,4 +369,4 @@ def test_a_head_that_moves_back_is_corrupt():
     while queue.put(b"12345678"):
         pass
     queue.control[ring.HEAD // 8] = queue.word(0, ring.KNOWN_HEAD) - 16
-    assert ring.claim(queue.producer, 8) == CORRUPT
+    assert claim(queue.producer, 8) == CORRUPT

@@ -36,7 +36,7 @@ from zcipc.methods import entries
 from zcipc.native import Handle, accelerate
 from zcipc.seats import SEATS_END, seat_address, seated, take_seat
 from zcipc.segment import Segment, populate
-from zcipc.views import Borrow, Loan
+from zcipc.views import Borrow, Kept, Loan
 from zcipc.waiting import Waiting, register_for_barrier
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Channel(Handle):
         self._shared = False  # another process may hold this end too, and use it first
         self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
         self._longest: int = ring.max_message.py_func(self._capacity)
-        self._lent: deque[Any] = deque()  # windows of messages sent but still viewed here, oldest first
-        self._borrowed: list[Any] = []  # windows of messages received and not yet given back
+        self._lent: deque[Kept] = deque()  # messages sent but still viewed here, oldest first
+        self._borrowed: list[Any] = []  # messages received and not yet given back: windows of open blocks, and what is Kept
         self._spare_loan: Loan | None = None
         self._spare_borrow: Borrow | None = None
         self._owner: int | None = None
@@ -195,7 +195,7 @@ class Channel(Handle):
             bytes_queued_out=queued[0],
             bytes_queued_in=queued[1],
             capacity=self._capacity,
-            views_alive=len(self._lent) + sum(window.ended for window in self._borrowed),
+            views_alive=len(self._lent) + sum(isinstance(held, Kept) for held in self._borrowed),
             peer_pid=None if peer is None else peer.pid,
             waiting=self._waiting,
         )
@@ -263,9 +263,8 @@ class Channel(Handle):
 
     def _end_loan_slowly(self, window: Any, tag: int, drop: bool) -> None:
         self._require_open()
-        if window.views:
-            self._lent.append(window)
-            self._reap()
+        self._lent.append(Kept(window.position, weakref.ref(window)))
+        self._reap()
         if drop:
             entries.drop(self, window)
         else:
@@ -278,12 +277,13 @@ class Channel(Handle):
 
         return self._wait(attempt, self._sleep_for_message, timeout)
 
-    def _end_borrow_slowly(self, window: Any) -> None:
-        window.ended = True
-        if window not in self._borrowed:
-            self._borrowed.append(window)
+    def _end_borrow_slowly(self, window: Any, state: int) -> None:
+        if window in self._borrowed:
+            self._borrowed.remove(window)
+        if state == methods.VIEWED:
+            self._borrowed.append(Kept(window.position, weakref.ref(window)))
         if not self.closed:
-            self._reap()
+            self._reap(given_back=int(state != methods.VIEWED))
 
     def _wait_for_room(self, attempt: Callable[[], _Result | None], length: int, timeout: float | None) -> _Result:
         if length > self._longest:
@@ -360,16 +360,17 @@ class Channel(Handle):
 
     # --- views of the memory
 
-    def _reap(self) -> None:
-        """Give back the memory of loans and borrows that nobody views any more."""
-        while self._lent and not self._lent[0].views:
+    def _reap(self, given_back: int = 0) -> None:
+        """Give back the memory of loans and borrows that nobody views any more, and of `given_back` borrows more."""
+        while self._lent and self._lent[0].window() is None:
             self._lent.popleft()
         self._set(ops.PRODUCER + ring.FLOOR, self._lent[0].position if self._lent else ring.NO_FLOOR)
-        over = [window for window in self._borrowed if window.ended and not window.views]
-        if over:
-            for window in over:
-                self._borrowed.remove(window)
-            entries.give_back(self, len(over), min((window.position for window in self._borrowed), default=0))
+        over = [kept for kept in self._borrowed if isinstance(kept, Kept) and kept.window() is None]
+        for kept in over:
+            self._borrowed.remove(kept)
+        if over or given_back:
+            first = min((held.position for held in self._borrowed), default=0)
+            entries.give_back(self, len(over) + given_back, first)
 
     def _unmap(self) -> None:
         self._spare_loan = self._spare_borrow = None

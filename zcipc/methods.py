@@ -21,6 +21,7 @@ from zcipc.native import (
     WINDOW_ADDRESS,
     WINDOW_LENGTH,
     WINDOW_POSITION,
+    WINDOW_REFERENCES,
     WINDOW_VIEWS,
     Method,
     c_string,
@@ -36,6 +37,8 @@ from zcipc.native import (
 )
 from zcipc.objects import address_of_object, any_object
 from zcipc.waiting import close_bell, ring_bell, set_fenced
+
+VIEWED, HELD_BY_OTHERS = 1, 2
 
 _PYBUF_SIMPLE = 0
 _send_bytes_name = c_string("_send_bytes")
@@ -104,14 +107,31 @@ def _open_loan(channel, window, length):
         store(window_address + WINDOW_ADDRESS, payload)
         store(window_address + WINDOW_LENGTH, length)
         store(window_address + WINDOW_POSITION, load(end + ops.PRODUCER + ring.POSITION))
+        store(window_address + WINDOW_REFERENCES, load(window_address))
     return payload
+
+
+@jit_inline
+def _is_viewed(window_address, more):
+    """Whether anybody has the window who had not when it was opened: a view, or an array that keeps it without one.
+
+    `more` of them are expected. Opening and ending are called in the same way, and so see the same references otherwise.
+    """
+    references = load(window_address)  # the count is the first word of every object
+    return load(window_address + WINDOW_VIEWS) != 0 or references > load(window_address + WINDOW_REFERENCES) + more
+
+
+@jit
+def _note_references(_channel, window, _nothing):
+    """What opening does, to be called where ending will be: how many references there are is a matter of the caller."""
+    store(address_of_object(window) + WINDOW_REFERENCES, load(address_of_object(window)))
 
 
 @jit
 def _end_loan(channel, window, tag):
-    """Send what was written; False, and nothing done, if the window is still viewed or the channel not open."""
+    """Send what was written; False, and nothing done, if it is still viewed or the channel not open."""
     end, window_address = _end_of(channel), address_of_object(window)
-    if load(window_address + WINDOW_VIEWS) != 0 or load(end + ops.STATE) != ops.OPEN:
+    if _is_viewed(window_address, 0) or load(end + ops.STATE) != ops.OPEN:
         return False
     ops.commit(end, load(window_address + WINDOW_LENGTH), tag)
     return True
@@ -139,6 +159,7 @@ def _open_borrow(channel, window, spin_ns):
     store(window_address + WINDOW_ADDRESS, payload)
     store(window_address + WINDOW_LENGTH, ring.header_length(header))
     store(window_address + WINDOW_POSITION, load(end + ops.CONSUMER + ring.POSITION))
+    store(window_address + WINDOW_REFERENCES, load(window_address))
     ring.hold(end + ops.CONSUMER, header)
     store(end + ops.HELD, load(end + ops.HELD) + 1)
     return header
@@ -146,13 +167,15 @@ def _open_borrow(channel, window, spin_ns):
 
 @jit
 def _end_borrow(channel, window):
-    """Give the message back; False, and nothing done, if it is still viewed, not the only one held, or the channel not open."""
+    """Give the message back, and 0; or nothing, and why: it is VIEWED, or not the only one held (HELD_BY_OTHERS)."""
     end, window_address = _end_of(channel), address_of_object(window)
-    if load(window_address + WINDOW_VIEWS) != 0 or load(end + ops.HELD) != 1 or load(end + ops.STATE) != ops.OPEN:
-        return False
+    if _is_viewed(window_address, 1) or load(end + ops.STATE) != ops.OPEN:  # 1: the list of what is borrowed
+        return VIEWED
+    if load(end + ops.HELD) != 1:
+        return HELD_BY_OTHERS
     store(end + ops.HELD, 0)
     ops.release(end, load(end + ops.CONSUMER + ring.POSITION))
-    return True
+    return 0
 
 
 @jit
@@ -223,11 +246,12 @@ class _Entries:
 
     send: Callable[..., int] = _entry(_send, int64(any_object, any_object, int64))
     open_loan: Callable[..., int] = _entry(_open_loan, int64(any_object, any_object, int64))
+    note_references: Callable[..., None] = _entry(_note_references, void(any_object, any_object, int64))
     end_loan: Callable[..., bool] = _entry(_end_loan, boolean(any_object, any_object, int64))
     commit: Callable[..., None] = _entry(_commit, void(any_object, any_object, int64))
     drop: Callable[..., None] = _entry(_drop, void(any_object, any_object))
     open_borrow: Callable[..., int] = _entry(_open_borrow, int64(any_object, any_object, int64))
-    end_borrow: Callable[..., bool] = _entry(_end_borrow, boolean(any_object, any_object))
+    end_borrow: Callable[..., int] = _entry(_end_borrow, int64(any_object, any_object))
     give_back: Callable[..., None] = _entry(_give_back, void(any_object, int64, int64))
     peek: Callable[..., int] = _entry(_peek, int64(any_object))
     is_closed: Callable[..., bool] = _entry(_is_closed, boolean(any_object))

@@ -188,7 +188,8 @@ WINDOW_ADDRESS = OBJECT_HEADER
 WINDOW_LENGTH = OBJECT_HEADER + 1 * WORD
 WINDOW_READONLY = OBJECT_HEADER + 2 * WORD
 WINDOW_VIEWS = OBJECT_HEADER + 3 * WORD  # memory views that were made over it and are alive, with all that was made over them
-WINDOW_POSITION = OBJECT_HEADER + 4 * WORD  # not used here
+WINDOW_POSITION = OBJECT_HEADER + 4 * WORD  # where its message lies in the queue
+WINDOW_REFERENCES = OBJECT_HEADER + 5 * WORD  # its reference count when it was last opened
 
 
 @cfunction(int32(int64, int64, int32))
@@ -209,7 +210,7 @@ def _window_release(window, _view):
 def window_type() -> type:
     """The base class of windows, with their words as attributes. Compiled when it is first wanted."""
     slots = {_GETBUFFER: _window_get().address, _RELEASEBUFFER: _window_release().address}
-    return _new_type("Window", ("address", "length", "readonly", "views", "position"), slots)
+    return _new_type("Window", ("address", "length", "readonly", "views", "position", "references"), slots)
 
 
 # --- methods

@@ -1,15 +1,17 @@
 """Messages written and read in place: `Loan` and `Borrow`, and their memory while somebody still looks at it.
 
-The buffer of a `with` block is a view of a *window*, an object that counts its views. When the block ends the buffer is
-released. If an array or another view made over it is left, the window is kept, and its bytes with it, until that is gone.
+The buffer of a `with` block is a view of a *window*. When the block ends the buffer is released, and normally nobody else has
+the window: it serves the next message. If an array or another view made over it lives on, so does the window, and its bytes
+are `Kept` until it is gone.
 """
 
 import functools
+import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcipc import ring
-from zcipc.methods import entries
+from zcipc.methods import HELD_BY_OTHERS, entries
 from zcipc.native import window_type
 
 if TYPE_CHECKING:
@@ -21,15 +23,22 @@ def _window_class() -> Any:
     class Window(window_type()):  # type: ignore[misc]
         """A part of shared memory; `memory` keeps it mapped while anything made over the window lives."""
 
-        __slots__ = ("ended", "memory")
+        __slots__ = ("__weakref__", "memory")
 
     return Window
 
 
-def _window(memory: memoryview, readonly: bool) -> Any:
+def _new_window(memory: memoryview, readonly: bool) -> Any:
     window = _window_class()()
-    window.memory, window.readonly, window.ended = memory, readonly, False
+    window.memory, window.readonly = memoryview(memory), readonly
     return window
+
+
+class Kept(NamedTuple):
+    """Where a message lies whose `with` block has ended, and the window by which it is still viewed."""
+
+    position: int
+    window: "weakref.ref[Any]"
 
 
 class Loan:
@@ -38,9 +47,9 @@ class Loan:
     __slots__ = ("_buffer", "_channel", "_nbytes", "_tag", "_timeout", "_window")
 
     def __init__(self, memory: memoryview) -> None:
-        self._window = _window(memory, readonly=False)
+        self._window = _new_window(memory, readonly=False)
 
-    def prepared(self, channel: "Channel", nbytes: int, timeout: float | None, tag: int = 0) -> "Loan":
+    def prepared(self, channel: "Channel", nbytes: int, timeout: float | None, tag: int) -> "Loan":
         self._channel, self._nbytes, self._timeout, self._tag = channel, nbytes, timeout, tag
         return self
 
@@ -50,6 +59,7 @@ class Loan:
         try:
             if not 0 <= self._nbytes <= channel._longest or entries.open_loan(channel, window, self._nbytes) < 0:
                 channel._open_loan_slowly(window, self._nbytes, self._timeout)
+                entries.note_references(channel, window, 0)
             self._buffer = memoryview(window)
         except BaseException:
             if window.length >= 0:  # claimed, and then came a signal
@@ -60,10 +70,11 @@ class Loan:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         channel, window = self._channel, self._window
         _release(self._buffer)
-        if kind is not None or not entries.end_loan(channel, window, self._tag):
-            channel._end_loan_slowly(window, self._tag, drop=kind is not None)
-        if not window.views:
+        if kind is None and entries.end_loan(channel, window, self._tag):
             channel._spare_loan = self
+        else:
+            del self._window
+            channel._end_loan_slowly(window, self._tag, drop=kind is not None)
         del self._channel
 
 
@@ -73,7 +84,7 @@ class Borrow:
     __slots__ = ("_buffer", "_channel", "_timeout", "_window", "tag")
 
     def __init__(self, memory: memoryview) -> None:
-        self._window = _window(memory, readonly=True)
+        self._window = _new_window(memory, readonly=True)
 
     def prepared(self, channel: "Channel", timeout: float | None) -> "Borrow":
         self._channel, self._timeout = channel, timeout
@@ -86,11 +97,12 @@ class Borrow:
             header = entries.open_borrow(channel, window, ring.NO_FLOOR if self._timeout is None else 0)
             if header <= 0:
                 header = channel._open_borrow_slowly(window, self._timeout)
+                entries.note_references(channel, window, 0)
             channel._borrowed.append(window)
             self._buffer = memoryview(window)
         except BaseException:
             if window.length >= 0:  # held, and then came a signal
-                channel._end_borrow_slowly(window)
+                channel._end_borrow_slowly(window, HELD_BY_OTHERS)
             raise
         self.tag = header >> ring.LENGTH_BITS
         return self._buffer
@@ -98,12 +110,13 @@ class Borrow:
     def __exit__(self, *exception: object) -> None:
         channel, window = self._channel, self._window
         _release(self._buffer)
-        if entries.end_borrow(channel, window):
+        state = entries.end_borrow(channel, window)
+        if state == 0:
             channel._borrowed.remove(window)
-        else:
-            channel._end_borrow_slowly(window)
-        if not window.ended:
             channel._spare_borrow = self
+        else:
+            del self._window
+            channel._end_borrow_slowly(window, state)
         del self._channel
 
 
@@ -111,5 +124,5 @@ def _release(buffer: memoryview) -> None:
     """End the use of a buffer, as far as nothing was made over it."""
     try:  # noqa: SIM105 (contextlib.suppress takes as long as all the rest)
         buffer.release()
-    except BufferError:  # something was: the window counts it
+    except BufferError:  # something was, and keeps the window
         pass
