@@ -1,5 +1,6 @@
 """Who sits at each end: the identity of a process, and whether it lives."""
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,8 @@ from pathlib import Path
 from zcipc.atomics import close_descriptor, is_readable, pidfd_open
 from zcipc.compiled import jit
 
-_PROC = Path("/proc")
 _STATE, _START_TIME = 0, 19  # fields of /proc/PID/stat counted after the name, see proc(5)
-_DEAD_STATES = ("Z", "X")
+_DEAD_STATES = (b"Z", b"X")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,28 @@ class Identity:
         return fields is not None and fields[_STATE] not in _DEAD_STATES and int(fields[_START_TIME]) == self.start_time
 
 
-def _stat(pid: int) -> list[str] | None:
+def _stat(pid: int) -> list[bytes] | None:
+    # Without pathlib and text: everyone who waits does this twenty times a second.
     try:
-        line = (_PROC / str(pid) / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except FileNotFoundError:
         return None
-    return line.rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
+    try:
+        line = os.read(file, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(file)
+    return line.rpartition(b")")[2].split()  # the name before it may hold spaces and parentheses
 
 
 def _own_namespace() -> int:
-    return (_PROC / "self" / "ns" / "pid").stat().st_ino
+    return _namespace_of_process(os.getpid())  # a forked child may be in another one
+
+
+@functools.lru_cache(maxsize=1)
+def _namespace_of_process(_pid: int) -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
 
 
 @jit
