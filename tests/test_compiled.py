@@ -12,7 +12,6 @@ from support import PATIENCE, Child
 import zcipc
 from zcipc import Pipe, compiled, ring
 from zcipc import operations as ops
-from zcipc.methods import _await_message
 from zcipc.operations import DONE, FOREVER, borrow, claim, commit, header_length, receive, send, skip
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -242,6 +241,6 @@ def test_a_new_and_a_lost_file_make_the_stamp_differ(package):
     assert compiled._package_stamp(package) != before
 
 
-@pytest.mark.parametrize("function", [ring.claim, ops.send, _await_message], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("function", [ring.claim, ops.send, ops.await_message], ids=lambda function: function.__name__)
 def test_every_cached_function_carries_the_stamp_of_the_package(function):
-    assert function._cache._cache_file._source_stamp == compiled._STAMP
+    assert function._cache._cache_file._source_stamp == compiled.STAMP

@@ -37,7 +37,7 @@ from zcipc.native import Handle, accelerate
 from zcipc.seats import SEATS_END, seat_address, seated, take_seat
 from zcipc.segment import Segment, populate
 from zcipc.views import Borrow, Kept, Loan
-from zcipc.waiting import Waiting, register_for_barrier
+from zcipc.waiting import Waiting
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -330,7 +330,7 @@ class Channel(Handle):
         take_seat(self._segment, self._seat)
         self._owner = os.getpid()
         _close_at_exit(self._owner)
-        fences_reach_us = register_for_barrier()
+        fences_reach_us = entries.register_for_barrier()
         populate(self._segment)
         entries.open_end(self, not fences_reach_us, self._waiting is Waiting.BLOCK)
         if not self._peer_can_run_meanwhile():
@@ -423,8 +423,8 @@ def create_segment(capacity: int) -> Segment:
 @functools.cache
 def _accelerate() -> None:
     """Once a process, when the first channel is made: what needs no waiting is done in machine code."""
-    accelerate(Channel, "send_bytes", methods.send_bytes())
-    accelerate(Channel, "recv_bytes", methods.recv_bytes())
+    accelerate(Channel, "send_bytes", methods.send_bytes)
+    accelerate(Channel, "recv_bytes", methods.recv_bytes)
 
 
 def _contiguous(data: "ReadableBuffer") -> memoryview:

@@ -4,13 +4,11 @@ Numba's own cache looks only at the file a function stands in, so a change in `r
 `ring.py` stale. Here the stamp of a cached function is that of the whole package.
 """
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.ccallback import CFunc
 from numba.core.typing.templates import Signature
 
 
@@ -20,7 +18,7 @@ def _package_stamp(package: Path) -> tuple[int, int]:
     return max(state.st_mtime_ns for state in states), sum(state.st_size for state in states)
 
 
-_STAMP = _package_stamp(Path(__file__).parent)
+STAMP = _package_stamp(Path(__file__).parent)
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -44,25 +42,9 @@ def _compiled(function: Callable[..., Any], **options: bool) -> Any:
     return dispatcher
 
 
-def cfunction(signature: Signature) -> Callable[[Callable[..., Any]], Callable[[], CFunc]]:
-    """A function that C can call, with the interpreter lock held. Call the result for it: it is compiled, or loaded, then."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[[], CFunc]:
-        @functools.cache
-        def compiled() -> CFunc:
-            made = CFunc(function, (signature.args, signature.return_type), {}, {"error_model": "numpy"})
-            _cache(made)
-            made.compile()
-            return made
-
-        return compiled
-
-    return decorate
-
-
 def _cache(compiled: Any) -> None:
     compiled.enable_caching()
-    compiled._cache._cache_file._source_stamp = _STAMP
+    compiled._cache._cache_file._source_stamp = STAMP
 
 
 def entry_point(dispatcher: Any, signature: Signature) -> Callable[..., Any]:

@@ -5,17 +5,12 @@ a process. The native methods stand in front of the Python methods of `Channel` 
 compiled functions that `Channel`, `Loan` and `Borrow` call by their entry points.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any
-
-from numba import boolean, int64, void
-from numba.core.typing.templates import Signature
 
 from zcipc import operations as ops
 from zcipc import ring
 from zcipc.atomics import WORD, futex_wake, load, store
-from zcipc.compiled import cfunction, entry_point, jit, jit_inline, jit_nogil
+from zcipc.compiled import jit, jit_inline
 from zcipc.native import (
     HANDLE_END,
     WINDOW_ADDRESS,
@@ -28,15 +23,21 @@ from zcipc.native import (
     call_method,
     clear_error,
     data_of_bytes,
+    entry,
     get_buffer,
     is_bytes,
+    new_bool,
     new_bytes,
+    new_int,
     new_none,
+    no_result,
     py_buffer,
     release_buffer,
+    restore_thread,
+    save_thread,
 )
-from zcipc.objects import address_of_object, any_object
-from zcipc.waiting import close_bell, ring_bell, set_fenced
+from zcipc.object_code import cfunction
+from zcipc.waiting import close_bell, register_for_barrier, ring_bell, set_fenced
 
 VIEWED, HELD_BY_OTHERS = 1, 2
 
@@ -84,82 +85,82 @@ def recv_bytes(self, arguments, count, keywords):
     return call_method(_recv_bytes_name(), self, arguments, count, keywords)
 
 
-# --- called by their entry points: a channel or a window goes in as itself
+# --- called from Python: a channel, a window or data goes in as the address of the object
 
 
 @jit_inline
 def _end_of(channel):
-    return load(address_of_object(channel) + HANDLE_END)
+    return load(channel + HANDLE_END)
 
 
 @jit
 def _send(channel, data, tag):
-    return _send_object(_end_of(channel), address_of_object(data), tag)
+    return _send_object(_end_of(channel), data, tag)
 
 
 @jit
 def _open_loan(channel, window, length):
     """Claim room, remember that a loan is open and point the window there; the result of `try_claim`."""
-    end, window_address = _end_of(channel), address_of_object(window)
+    end = _end_of(channel)
     payload = ops.try_claim(end, length)
     if payload > 0:
         store(end + ops.LOAN, payload)
-        store(window_address + WINDOW_ADDRESS, payload)
-        store(window_address + WINDOW_LENGTH, length)
-        store(window_address + WINDOW_POSITION, load(end + ops.PRODUCER + ring.POSITION))
-        store(window_address + WINDOW_REFERENCES, load(window_address))
+        store(window + WINDOW_ADDRESS, payload)
+        store(window + WINDOW_LENGTH, length)
+        store(window + WINDOW_POSITION, load(end + ops.PRODUCER + ring.POSITION))
+        store(window + WINDOW_REFERENCES, load(window))
     return payload
 
 
 @jit_inline
-def _is_viewed(window_address, more):
+def _is_viewed(window, more):
     """Whether anybody has the window who had not when it was opened: a view, or an array that keeps it without one.
 
     `more` of them are expected. Opening and ending are called in the same way, and so see the same references otherwise.
     """
-    references = load(window_address)  # the count is the first word of every object
-    return load(window_address + WINDOW_VIEWS) != 0 or references > load(window_address + WINDOW_REFERENCES) + more
+    references = load(window)  # the count is the first word of every object
+    return load(window + WINDOW_VIEWS) != 0 or references > load(window + WINDOW_REFERENCES) + more
 
 
 @jit
 def _note_references(_channel, window, _nothing):
     """What opening does, to be called where ending will be: how many references there are is a matter of the caller."""
-    store(address_of_object(window) + WINDOW_REFERENCES, load(address_of_object(window)))
+    store(window + WINDOW_REFERENCES, load(window))
 
 
 @jit
 def _end_loan(channel, window, tag):
     """Send what was written; False, and nothing done, if it is still viewed or the channel not open."""
-    end, window_address = _end_of(channel), address_of_object(window)
-    if _is_viewed(window_address, 0) or load(end + ops.STATE) != ops.OPEN:
+    end = _end_of(channel)
+    if _is_viewed(window, 0) or load(end + ops.STATE) != ops.OPEN:
         return False
-    ops.commit(end, load(window_address + WINDOW_LENGTH), tag)
+    ops.commit(end, load(window + WINDOW_LENGTH), tag)
     return True
 
 
 @jit
 def _commit(channel, window, tag):
-    ops.commit(_end_of(channel), load(address_of_object(window) + WINDOW_LENGTH), tag)
+    ops.commit(_end_of(channel), load(window + WINDOW_LENGTH), tag)
 
 
 @jit
 def _drop(channel, window):
-    ops.drop(_end_of(channel), load(address_of_object(window) + WINDOW_LENGTH))
+    ops.drop(_end_of(channel), load(window + WINDOW_LENGTH))
 
 
 @jit
 def _open_borrow(channel, window, spin_ns):
     """Point the window at the next message, after a spin at most, and hold it; its header, or the result of `peek`."""
-    end, window_address = _end_of(channel), address_of_object(window)
+    end = _end_of(channel)
     header, payload = ops.peek(end)
     if payload == ops.AGAIN and spin_ns > 0:
         header, payload = ops.spin_and_peek(end, min(spin_ns, load(end + ops.SPIN_NS)))
     if header == 0:
         return payload
-    store(window_address + WINDOW_ADDRESS, payload)
-    store(window_address + WINDOW_LENGTH, ring.header_length(header))
-    store(window_address + WINDOW_POSITION, load(end + ops.CONSUMER + ring.POSITION))
-    store(window_address + WINDOW_REFERENCES, load(window_address))
+    store(window + WINDOW_ADDRESS, payload)
+    store(window + WINDOW_LENGTH, ring.header_length(header))
+    store(window + WINDOW_POSITION, load(end + ops.CONSUMER + ring.POSITION))
+    store(window + WINDOW_REFERENCES, load(window))
     ring.hold(end + ops.CONSUMER, header)
     store(end + ops.HELD, load(end + ops.HELD) + 1)
     return header
@@ -168,8 +169,8 @@ def _open_borrow(channel, window, spin_ns):
 @jit
 def _end_borrow(channel, window):
     """Give the message back, and 0; or nothing, and why: it is VIEWED, or not the only one held (HELD_BY_OTHERS)."""
-    end, window_address = _end_of(channel), address_of_object(window)
-    if _is_viewed(window_address, 1) or load(end + ops.STATE) != ops.OPEN:  # 1: the list of what is borrowed
+    end = _end_of(channel)
+    if _is_viewed(window, 1) or load(end + ops.STATE) != ops.OPEN:  # 1: the list of what is borrowed
         return VIEWED
     if load(end + ops.HELD) != 1:
         return HELD_BY_OTHERS
@@ -199,14 +200,18 @@ def _is_closed(channel):
     return ops.is_closed(_end_of(channel))
 
 
-@jit_nogil
+@jit
 def _await_message(channel, limit_ns):
-    ops.await_message(_end_of(channel), limit_ns)
+    end, thread = _end_of(channel), save_thread()
+    ops.await_message(end, limit_ns)
+    restore_thread(thread)
 
 
-@jit_nogil
+@jit
 def _await_room(channel, length, limit_ns):
-    ops.await_room(_end_of(channel), length, limit_ns)
+    end, thread = _end_of(channel), save_thread()
+    ops.await_room(end, length, limit_ns)
+    restore_thread(thread)
 
 
 @jit
@@ -236,29 +241,25 @@ def _hang_up(channel):
     futex_wake(incoming + ring.CONSUMER_BELL)
 
 
-def _entry(function: Any, signature: Signature) -> Any:
-    """The entry point, compiled or loaded when it is first wanted."""
-    return functools.cached_property(lambda _: entry_point(function, signature))
-
-
 class _Entries:
     """The compiled functions that the interpreter calls, past numba's dispatcher."""
 
-    send: Callable[..., int] = _entry(_send, int64(any_object, any_object, int64))
-    open_loan: Callable[..., int] = _entry(_open_loan, int64(any_object, any_object, int64))
-    note_references: Callable[..., None] = _entry(_note_references, void(any_object, any_object, int64))
-    end_loan: Callable[..., bool] = _entry(_end_loan, boolean(any_object, any_object, int64))
-    commit: Callable[..., None] = _entry(_commit, void(any_object, any_object, int64))
-    drop: Callable[..., None] = _entry(_drop, void(any_object, any_object))
-    open_borrow: Callable[..., int] = _entry(_open_borrow, int64(any_object, any_object, int64))
-    end_borrow: Callable[..., int] = _entry(_end_borrow, int64(any_object, any_object))
-    give_back: Callable[..., None] = _entry(_give_back, void(any_object, int64, int64))
-    peek: Callable[..., int] = _entry(_peek, int64(any_object))
-    is_closed: Callable[..., bool] = _entry(_is_closed, boolean(any_object))
-    await_message: Callable[..., None] = _entry(_await_message, void(any_object, int64))
-    await_room: Callable[..., None] = _entry(_await_room, void(any_object, int64, int64))
-    open_end: Callable[..., None] = _entry(_open_end, void(any_object, int64, int64))
-    hang_up: Callable[..., None] = _entry(_hang_up, void(any_object))
+    send: Callable[..., int] = entry(_send, "OOL", new_int)
+    open_loan: Callable[..., int] = entry(_open_loan, "OOL", new_int)
+    note_references: Callable[..., None] = entry(_note_references, "OOL", no_result)
+    end_loan: Callable[..., bool] = entry(_end_loan, "OOL", new_bool)
+    commit: Callable[..., None] = entry(_commit, "OOL", no_result)
+    drop: Callable[..., None] = entry(_drop, "OO", no_result)
+    open_borrow: Callable[..., int] = entry(_open_borrow, "OOL", new_int)
+    end_borrow: Callable[..., int] = entry(_end_borrow, "OO", new_int)
+    give_back: Callable[..., None] = entry(_give_back, "OLL", no_result)
+    peek: Callable[..., int] = entry(_peek, "O", new_int)
+    is_closed: Callable[..., bool] = entry(_is_closed, "O", new_bool)
+    await_message: Callable[..., None] = entry(_await_message, "OL", no_result)
+    await_room: Callable[..., None] = entry(_await_room, "OLL", no_result)
+    open_end: Callable[..., None] = entry(_open_end, "OLL", no_result)
+    hang_up: Callable[..., None] = entry(_hang_up, "O", no_result)
+    register_for_barrier: Callable[[], bool] = entry(register_for_barrier, "", new_bool)
 
 
 entries = _Entries()

@@ -5,6 +5,7 @@ is a struct of plain words behind the object header, so compiled code that has t
 
 - `Handle`, a base class with one word for the address of what the object stands for;
 - `window_type`, a part of memory that Python sees through the buffer interface, with a count of who looks;
+- `entry`, a compiled function that the interpreter calls;
 - `accelerate`, which puts a compiled function in front of a Python method: it does the common case, or else calls the method.
 
 Source of the numbers and layouts: Include/typeslots.h, methodobject.h, structmember.h, object.h and cpython/bytesobject.h of
@@ -23,7 +24,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from zcipc.atomics import WORD, load, memcpy, store
-from zcipc.compiled import cfunction, jit, jit_inline
+from zcipc.compiled import jit, jit_inline
+from zcipc.object_code import CFunction, cfunction
 
 OBJECT_HEADER = 2 * WORD  # reference count and type
 _TYPE = 1 * WORD
@@ -43,12 +45,18 @@ get_buffer = types.ExternalFunction("PyObject_GetBuffer", int32(int64, int64, in
 release_buffer = types.ExternalFunction("PyBuffer_Release", void(int64))
 new_bytes = types.ExternalFunction("PyBytes_FromStringAndSize", int64(int64, int64))
 _fill_info = types.ExternalFunction("PyBuffer_FillInfo", int32(int64, int64, int64, int64, int32, int32))
+save_thread = types.ExternalFunction("PyEval_SaveThread", int64())
+restore_thread = types.ExternalFunction("PyEval_RestoreThread", void(int64))
 clear_error = types.ExternalFunction("PyErr_Clear", void())
 _increase = types.ExternalFunction("Py_IncRef", void(int64))
 _decrease = types.ExternalFunction("Py_DecRef", void(int64))
 _intern = types.ExternalFunction("PyUnicode_InternFromString", int64(int64))
 _call_method = types.ExternalFunction("PyObject_VectorcallMethod", int64(int64, int64, int64, int64))
 _tuple_size = types.ExternalFunction("PyTuple_Size", int64(int64))
+_error_occurred = types.ExternalFunction("PyErr_Occurred", int64())
+_bad_argument = types.ExternalFunction("PyErr_BadArgument", int32())
+_long = types.ExternalFunction("PyLong_FromLongLong", int64(int64))
+_bool = types.ExternalFunction("PyBool_FromLong", int64(int64))
 _allocate = types.ExternalFunction("PyMem_Malloc", int64(int64))
 _free = types.ExternalFunction("PyMem_Free", void(int64))
 
@@ -92,6 +100,24 @@ def new_none():
     """A new reference to None."""
     _increase(_none())
     return _none()
+
+
+@jit_inline
+def no_result(_nothing):
+    """`new_none`, in place of what a function without a result returns."""
+    return new_none()
+
+
+@jit_inline
+def new_int(value):
+    """A new reference to an `int`, or 0 with an exception set."""
+    return _long(value)
+
+
+@jit_inline
+def new_bool(value):
+    """A new reference to True or False."""
+    return _bool(int64(value))
 
 
 @jit_inline
@@ -164,6 +190,9 @@ _new_method_descriptor = ctypes.pythonapi.PyDescr_NewMethod
 _new_method_descriptor.restype = ctypes.py_object
 _new_method_descriptor.argtypes = [ctypes.py_object, ctypes.POINTER(_Method)]
 
+_new_function = ctypes.pythonapi.PyCFunction_NewEx
+_new_function.restype, _new_function.argtypes = ctypes.py_object, [ctypes.POINTER(_Method), ctypes.c_void_p, ctypes.c_void_p]
+
 
 def _new_type(name: str, words: tuple[str, ...], slots: dict[int, int]) -> type:
     """A type whose objects hold `words`, readable and writable as attributes; `slots` are addresses of compiled functions."""
@@ -209,7 +238,7 @@ def _window_release(window, _view):
 @functools.cache
 def window_type() -> type:
     """The base class of windows, with their words as attributes. Compiled when it is first wanted."""
-    slots = {_GETBUFFER: _window_get().address, _RELEASEBUFFER: _window_release().address}
+    slots = {_GETBUFFER: _window_get.address, _RELEASEBUFFER: _window_release.address}
     return _new_type("Window", ("address", "length", "readonly", "views", "position", "references"), slots)
 
 
@@ -218,7 +247,51 @@ def window_type() -> type:
 Method = int64(int64, int64, int64, int64)  # self, arguments, their count, names of those given by keyword; a reference, or 0
 
 
-def accelerate(owner: type, name: str, function: Any) -> None:
+def entry(function: Any, arguments: str, result: Any) -> Any:
+    """An attribute of a class: `function`, compiled, as the interpreter calls it; made when it is first wanted.
+
+    Args:
+        function: a jitted function of words.
+        arguments: one letter for each, as for `PyArg_Parse`: O for the address of the object itself, L for an `int`.
+        result: `new_int`, `new_bool` or `no_result`, which makes an object of what `function` returns.
+    """
+    expected, unpack = len(arguments), _unpack(arguments)
+
+    @cfunction(Method, f"{function.__module__}.{function.__name__}")
+    def called(_self, values, count, _keywords):
+        if count != expected:
+            return int64(_bad_argument())
+        words = unpack(values)
+        if _error_occurred() != 0:
+            return 0
+        return result(function(*words))
+
+    def make(_owner: Any) -> Any:
+        definition = _Method(function.__name__.encode(), called.address, _FASTCALL_WITH_KEYWORDS, None)
+        _kept.append(definition)
+        return _new_function(definition, None, None)
+
+    return functools.cached_property(make)
+
+
+def _unpack(kinds: str) -> Any:
+    """A compiled function of the address of an array of objects: a tuple of one word for each."""
+
+    def implementation(_context: Any, _values: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            word = ir.IntType(64)
+            convert = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "PyLong_AsLongLong")
+            first = builder.inttoptr(arguments[0], word.as_pointer())
+            words = [builder.load(builder.gep(first, [word(index)])) for index in range(len(kinds))]
+            words = [builder.call(convert, [one]) if kind == "L" else one for kind, one in zip(kinds, words, strict=True)]
+            return context.make_tuple(builder, signature.return_type, words)
+
+        return types.Tuple([types.int64] * len(kinds))(types.int64), codegen
+
+    return intrinsic(implementation)
+
+
+def accelerate(owner: type, name: str, function: CFunction) -> None:
     """Put `function`, of the type `Method`, in front of the method `name` of `owner`, which becomes `_name`.
 
     The function calls `_name` with all it was given whenever it cannot do the work at once.
@@ -228,6 +301,6 @@ def accelerate(owner: type, name: str, function: Any) -> None:
     signature = str(inspect.Signature(parameters)).replace("(self", "($self", 1)
     doc = f"{name}{signature}\n--\n\n{inspect.getdoc(method)}".encode()
     definition = _Method(name.encode(), function.address, _FASTCALL_WITH_KEYWORDS, doc)
-    _kept.append((definition, function))
+    _kept.append(definition)
     setattr(owner, f"_{name}", method)
     setattr(owner, name, _new_method_descriptor(owner, definition))

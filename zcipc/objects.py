@@ -1,4 +1,4 @@
-"""Python objects as arguments of compiled code: a buffer, or just the address of an object.
+"""A Python buffer as the argument of compiled code: its address and its length.
 
 Numba's own conversions allocate and count references; a message of a few bytes would cost more at the border than in the
 queue. These types do the least that is correct.
@@ -25,28 +25,14 @@ class BufferType(types.Type):
         super().__init__(name=f"Buffer({writable=})")
 
 
-class ObjectType(types.Type):
-    """An argument of any type; in compiled code, its address. The caller keeps it alive."""
-
-    def __init__(self) -> None:
-        super().__init__(name="Object")
-
-
 readable_buffer = BufferType(writable=False)
 writable_buffer = BufferType(writable=True)
-any_object = ObjectType()
 
 
 @register_model(BufferType)
 class _BufferModel(models.StructModel):
     def __init__(self, manager: Any, numba_type: BufferType) -> None:
         super().__init__(manager, numba_type, [("address", types.int64), ("length", types.int64)])
-
-
-@register_model(ObjectType)
-class _ObjectModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, numba_type: ObjectType) -> None:
-        super().__init__(manager, numba_type, _I64)
 
 
 def _field(name: str) -> Any:
@@ -64,18 +50,6 @@ def _field(name: str) -> Any:
 
 address_of = intrinsic(_field("address"))
 length_of = intrinsic(_field("length"))
-
-
-@intrinsic
-def address_of_object(_context: Any, obj: Any) -> Any:
-    """Where the object itself lies."""
-    if not isinstance(obj, ObjectType):
-        return None
-
-    def codegen(_target: Any, _builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
-        return arguments[0]
-
-    return types.int64(obj), codegen
 
 
 @unbox(BufferType)
@@ -100,8 +74,3 @@ def _unbox_buffer(numba_type: BufferType, obj: ir.Value, c: Any) -> NativeValue:
         builder.call(free, [builder.ptrtoint(view, _I64)])
 
     return NativeValue(native._getvalue(), is_error=builder.load(failed), cleanup=release)
-
-
-@unbox(ObjectType)
-def _unbox_object(_type: ObjectType, obj: ir.Value, c: Any) -> NativeValue:
-    return NativeValue(c.builder.ptrtoint(obj, _I64))

@@ -1,8 +1,12 @@
 """The two seats of a segment: which processes may use it. A seat is taken once, by one process, for good."""
 
-from zcipc.atomics import WORD, compare_exchange, fence, load, load_acquire, store, store_release
+import struct
+from collections.abc import Callable
+
+from zcipc.atomics import WORD, compare_exchange, fence, load_acquire, store, store_release
 from zcipc.compiled import jit
 from zcipc.errors import PermissionDenied
+from zcipc.native import entry, new_bool, new_int
 from zcipc.peer import Identity
 from zcipc.ring import LINE
 from zcipc.segment import HEADER_BYTES, Segment
@@ -15,6 +19,7 @@ _PID = 0 * WORD  # 0 while it is free; whoever changes that has the seat
 _START_TIME = 1 * WORD
 _NAMESPACE = 2 * WORD
 _TAKEN = 3 * WORD  # 1 once the words above are all there
+_IDENTITY = struct.Struct("<3q")  # these words
 
 
 @jit
@@ -23,15 +28,22 @@ def _take(seat, pid, start_time, namespace):
     if holder == 0:
         store(seat + _START_TIME, start_time)
         store(seat + _NAMESPACE, namespace)
-        store_release(seat + _TAKEN, 1)  # RELEASE pairs with the ACQUIRE in _read(): identity before flag
+        store_release(seat + _TAKEN, 1)  # RELEASE pairs with the ACQUIRE in _is_taken(): identity before flag
         fence()  # before the look at the other seat: of two that come at once, at least one sees both taken
     return holder
 
 
 @jit
-def _read(seat):
-    taken = load_acquire(seat + _TAKEN)  # ACQUIRE pairs with the RELEASE in _take()
-    return taken, load(seat + _PID), load(seat + _START_TIME), load(seat + _NAMESPACE)
+def _is_taken(seat):
+    return load_acquire(seat + _TAKEN) != 0  # ACQUIRE pairs with the RELEASE in _take()
+
+
+class _Entries:
+    take: Callable[[int, int, int, int], int] = entry(_take, "LLLL", new_int)
+    is_taken: Callable[[int], bool] = entry(_is_taken, "L", new_bool)
+
+
+_entries = _Entries()
 
 
 def seat_address(segment: Segment, index: int) -> int:
@@ -45,7 +57,7 @@ def take_seat(segment: Segment, index: int) -> None:
         PermissionDenied: the seat is another's.
     """
     own = Identity.own()
-    holder = _take(seat_address(segment, index), own.pid, own.start_time, own.namespace)
+    holder = _entries.take(seat_address(segment, index), own.pid, own.start_time, own.namespace)
     if holder != 0:
         raise PermissionDenied(
             f"process {own.pid} may not use this end: process {holder} has its seat. "
@@ -57,5 +69,6 @@ def take_seat(segment: Segment, index: int) -> None:
 
 def seated(segment: Segment, index: int) -> Identity | None:
     """Who has seat `index`, or None while it is free."""
-    taken, pid, start_time, namespace = _read(seat_address(segment, index))
-    return Identity(pid, start_time, namespace) if taken else None
+    if not _entries.is_taken(seat_address(segment, index)):
+        return None
+    return Identity(*_IDENTITY.unpack_from(segment.buffer, HEADER_BYTES + index * LINE))
