@@ -44,6 +44,7 @@ POSITION = 3 * WORD  # where the next record starts; counts bytes for ever, the 
 KNOWN_HEAD = 4 * WORD  # producer: HEAD as last read; consumer: HEAD as last written
 FLOOR = 5 * WORD  # producer: records from here on are not overwritten, whatever the consumer released; see Channel.loan
 COUNT = 6 * WORD  # messages so far
+COUNT_AT_WAIT = 7 * WORD  # consumer: COUNT when it last found nothing and spun
 SIDE_BYTES = LINE
 NO_FLOOR = (1 << 63) - 1
 

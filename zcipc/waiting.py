@@ -30,7 +30,18 @@ from zcipc.atomics import (
     store_release,
 )
 from zcipc.compiled import jit, jit_inline
-from zcipc.ring import CAPACITY, CONSUMER_BELL, CONTROL, DATA, EMPTY, POSITION, PRODUCER_BELL, can_claim
+from zcipc.ring import (
+    CAPACITY,
+    CONSUMER_BELL,
+    CONTROL,
+    COUNT,
+    COUNT_AT_WAIT,
+    DATA,
+    EMPTY,
+    POSITION,
+    PRODUCER_BELL,
+    can_claim,
+)
 
 AWAKE = 0
 SLEEPING = 1
@@ -39,6 +50,7 @@ FENCED = WORD  # offset of the word beside the bell
 
 EAGER_LOOKS = 200  # before the first pause and the first look at the clock: longer than an answer from the other core takes
 LOOKS_PER_CLOCK = 64
+PATIENCE = 128  # pauses before the first look, for a stream: 3 µs on Zen 4, in which a hundred small messages gather
 
 
 class Waiting(Enum):
@@ -100,10 +112,20 @@ def prepare_to_sleep(bell):
 
 @jit
 def spin_for_message(consumer, spin_ns):
-    """Spin until a record is there or the producer closes, for about `spin_ns`; whether there is a reason to look."""
+    """Spin until a record is there or the producer closes, for about `spin_ns`; whether there is a reason to look.
+
+    A consumer that looks right behind the producer takes the line away that is being written, at every message. So it is
+    patient in a stream: when more than one message came since it last had to wait. In a ping-pong it is one.
+    """
     control = load(consumer + CONTROL)
     header = load(consumer + DATA) + (load(consumer + POSITION) & (load(consumer + CAPACITY) - 1))
     if spin_ns > 0:
+        count = load(consumer + COUNT)
+        in_stream = count - load(consumer + COUNT_AT_WAIT) > 1
+        store(consumer + COUNT_AT_WAIT, count)
+        if in_stream:
+            for _ in range(PATIENCE):
+                pause()
         for _ in range(EAGER_LOOKS):
             if load(header) != EMPTY:
                 return True
