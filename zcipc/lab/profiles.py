@@ -72,7 +72,7 @@ PROFILES = {
         ),
     ),
     "full": Profile(
-        launches=20, sizes=SIZES, blocks=21, samples=4000,
+        launches=12, sizes=SIZES, blocks=21, samples=4000,
         injection_launches=10, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0, 2.0, 5.0),
         peers=PeerPlan(
             launches=7, sizes=tuple(64 << 2 * step for step in range(10)),

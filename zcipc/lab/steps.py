@@ -54,7 +54,7 @@ STEPS: tuple[Step, ...] = (
         measures=True,
         tables=("machine", "limits"),
         figures=("machine_limits",),
-        seconds=_seconds(12, 30, 180),
+        seconds=_seconds(12, 30, 100),
     ),
     Step(
         "01_concepts",
@@ -74,7 +74,7 @@ STEPS: tuple[Step, ...] = (
         measures=True,
         tables=("pingpong", "pingpong_quantiles"),
         figures=("fig5_pingpong",),
-        seconds=_seconds(25, 120, 1200),
+        seconds=_seconds(10, 70, 300),
     ),
     Step(
         "04_injection",
@@ -82,7 +82,7 @@ STEPS: tuple[Step, ...] = (
         measures=True,
         tables=("injection",),
         figures=("fig6_injection",),
-        seconds=_seconds(20, 150, 1700),
+        seconds=_seconds(20, 150, 900),
     ),
     Step(
         "05_latency",
@@ -90,7 +90,7 @@ STEPS: tuple[Step, ...] = (
         measures=True,
         tables=("latency", "latency_quantiles"),
         figures=("fig7_latency",),
-        seconds=_seconds(20, 120, 1100),
+        seconds=_seconds(10, 70, 300),
     ),
     Step(
         "06_claims",
