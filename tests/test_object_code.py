@@ -1,4 +1,4 @@
-"""The object file of what C calls: made once a machine, loaded by everybody else, and made again where it is not what it should be."""
+"""The object file of what C calls: made once a machine, loaded by all others, made again where it is not what it should be."""
 
 import os
 import subprocess

@@ -116,7 +116,7 @@ def spin_for_message(consumer, spin_ns):
     """Spin until a record is there or the producer closes, for about `spin_ns`; whether there is a reason to look.
 
     A consumer that looks right behind the producer takes the line away that is being written, at every message. So the more
-    messages came since it last had to wait, the longer it waits before it looks. In a ping-pong it was one, and it looks at once.
+    messages came since it last had to wait, the longer it waits before it looks. In a ping-pong that is one: it looks at once.
     """
     control = load(consumer + CONTROL)
     header = load(consumer + DATA) + (load(consumer + POSITION) & (load(consumer + CAPACITY) - 1))
