@@ -35,7 +35,7 @@ from zcipc.errors import (
 from zcipc.methods import entries
 from zcipc.native import Handle, accelerate
 from zcipc.seats import SEATS_END, seat_address, seated, take_seat
-from zcipc.segment import Segment, populate
+from zcipc.segment import Segment, populate_pages
 from zcipc.views import Borrow, Kept, Loan
 from zcipc.waiting import Waiting
 
@@ -331,7 +331,7 @@ class Channel(Handle):
         self._owner = os.getpid()
         _close_at_exit(self._owner)
         fences_reach_us = entries.register_for_barrier()
-        populate(self._segment)
+        populate_pages(self._segment.address, self._segment.size)
         entries.open_end(self, not fences_reach_us, self._waiting is Waiting.BLOCK)
         if not self._peer_can_run_meanwhile():
             self._set(ops.SPIN_NS, 0)

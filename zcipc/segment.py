@@ -160,12 +160,12 @@ class Segment:
             self._unlink()
 
 
-def populate(segment: Segment) -> None:
-    """Map all pages of the segment into this process now: a fault at the first use of each takes as long as many messages.
+def populate_pages(address: int, size: int) -> None:
+    """Map all pages there into this process now: a fault at the first use of each takes as long as many messages.
 
     Before Linux 5.14 the kernel refuses, and they fault.
     """
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(segment.address), ctypes.c_size_t(segment.size), _MADV_POPULATE_WRITE)
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_POPULATE_WRITE)
 
 
 def mapping_address(buffer: memoryview | mmap.mmap) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from zcipc import Waiting
 from zcipc.lab import tasks
+from zcipc.lab.bench.further_limits import WalkingLimit
 from zcipc.lab.bench.scenario import LIMIT, PIPE, Effort, Measured, Scenario, Series, own
 from zcipc.lab.transports.base import Transport
 from zcipc.lab.transports.limit import Limit
@@ -41,6 +42,7 @@ def compiled_echo(transport: type[Transport], size: int, blocks: int, samples: i
 def _series(effort: Effort, _peers: bool) -> Sequence[Series]:
     systems: tuple[tuple[str, str, type[Transport]], ...] = (
         (LIMIT, "spin", Limit),
+        ("walking_limit", "spin", WalkingLimit),
         ("zcipc", "spin", Spinning),
         ("zcipc_loan", "spin", SpinningLoans),
         (PIPE, "block", Pipe),
