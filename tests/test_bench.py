@@ -210,7 +210,7 @@ def test_a_scenario_in_a_terminal_and_in_a_file(capsys, tmp_path):
     assert "block_one_core" in said
     assert "sleeping echo, 64 B" in said
     content = json.loads(file.read_text(encoding="utf-8"))
-    assert {row["system"] for row in content["rows"]} == {"zcipc", "pipe"}
+    assert {row["system"] for row in content["rows"]} == {"limit", "zcipc", "pipe"}
     assert all(row["vs_pipe"] == 1.0 for row in content["rows"] if row["system"] == "pipe")
 
 
