@@ -333,3 +333,11 @@ def test_reports_reach_whoever_waits(tmp_path, monkeypatch):
     assert progress.latest(path) == Progress(2, 4, "zcipc")
     assert progress.latest(path).fraction == 0.5
     assert str(progress.latest(path)) == "zcipc 2/4"
+
+
+def test_progress_outside_a_notebook_needs_none_though_its_packages_are_imported(monkeypatch, capsys):
+    import ipykernel.zmqshell  # noqa: F401
+
+    monkeypatch.delenv(progress.VARIABLE, raising=False)
+    progress.report(1, 2, "half")
+    assert capsys.readouterr() == ("", "")

@@ -38,8 +38,8 @@ def report(done: int, total: int, label: str = "") -> None:
     if path := os.environ.get(VARIABLE):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(progress)) + "\n")
-    elif "ipykernel" in sys.modules:
-        _show_in_notebook(progress)
+    elif (kernel := _kernel_shell()) is not None:
+        _show_in_notebook(progress, kernel.execution_count)
     elif sys.stderr.isatty():
         end = "\n" if done >= total else ""
         print(f"\r\x1b[K{progress}", end=end, file=sys.stderr, flush=True)
@@ -59,12 +59,17 @@ _handles: dict[int, Any] = {}
 """The display of each notebook cell that reports, by the number of its execution."""
 
 
-def _show_in_notebook(progress: Progress) -> None:
-    from IPython import get_ipython
+def _kernel_shell() -> Any:
+    """The shell of the notebook kernel that this runs in; None anywhere else, whatever has been imported there."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell if hasattr(shell, "kernel") else None
+
+
+def _show_in_notebook(progress: Progress, cell: int) -> None:
     from IPython.display import display
 
     content = {"text/plain": str(progress)}
-    cell = get_ipython().execution_count
     if cell in _handles:
         _handles[cell].update(content, raw=True)
     else:
