@@ -51,7 +51,7 @@ FENCED = WORD  # offset of the word beside the bell
 EAGER_LOOKS = 200  # before the first pause and the first look at the clock: longer than an answer from the other core takes
 LOOKS_PER_CLOCK = 64
 MOST_PATIENCE = 128  # pauses before the first look, in a stream: 3 µs on Zen 4, in which hundreds of small messages gather
-PATIENCE_PER_MESSAGE = 4  # so that two requests under way cost a tenth of a microsecond, and a stream soon reaches the most
+PATIENCE_PER_MESSAGE = 16  # so that two requests under way cost half a microsecond, and a stream soon reaches the most
 
 
 class Waiting(Enum):
