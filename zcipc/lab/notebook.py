@@ -81,6 +81,7 @@ def execute(
                 cwd=source.parent,
                 kernel_manager_class=_Kernel,
             )
+        _forget_directories(source, target)
     except PapermillExecutionError as error:
         raise StepFailed(_explain(source, target, error)) from error
     except KeyboardInterrupt:
@@ -92,6 +93,13 @@ def execute(
             f"{source.stem} stopped: its kernel died, from lack of memory or a crash in compiled code.\n"
             f"The executed copy, up to there: {target}"
         ) from error
+
+
+def _forget_directories(source: Path, target: Path) -> None:
+    """Leave of papermill's own notes what is true on any machine: which notebook, not in which directory."""
+    executed = json.loads(target.read_text(encoding="utf-8"))
+    executed["metadata"]["papermill"] |= {"input_path": source.name, "output_path": target.name}
+    target.write_text(json.dumps(executed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _explain(source: Path, target: Path, error: PapermillExecutionError) -> str:
