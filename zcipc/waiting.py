@@ -58,7 +58,7 @@ class Waiting(Enum):
     """How an end waits. The value is how long it spins before it sleeps, in nanoseconds."""
 
     SPIN = 1 << 62  # never sleeps: lowest latency, one whole core
-    HYBRID = 50_000  # the default: about ten times what a wake-up costs, so short waits stay out of the kernel
+    HYBRID = 50_000  # the default: longer than a wake-up takes, so that short waits stay out of the kernel
     BLOCK = 0  # sleeps at once: for waits that are long, or more processes than cores
 
 

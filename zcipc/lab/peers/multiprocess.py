@@ -1,6 +1,7 @@
 """The standard library's `multiprocessing`: Pipe by its byte calls, which skip pickle; its queues, which cannot."""
 
 import multiprocessing
+from abc import abstractmethod
 from typing import Any
 
 from zcipc.lab.peers import base
@@ -36,8 +37,9 @@ class _Queues(base.Peer):
         super().__init__(length, mode)
         self._queues: list[Any] = [self._make(), self._make()]
 
+    @abstractmethod
     def _make(self) -> Any:
-        raise NotImplementedError
+        """One queue."""
 
     def open(self, index: int) -> base.CopyingEnd:
         return base.CopyingEnd(self._queues[1 - index].put, self._queues[index].get)
