@@ -96,8 +96,8 @@ CHOICES: tuple[Choice, ...] = (
     ),
     Choice(
         "first touch",
-        Variant("reserved", "reserved"),
-        (Variant("mapped", "populated"), Variant("not even reserved", "untouched")),
+        Variant("mapped", "populated"),
+        (Variant("reserved", "reserved"), Variant("not even reserved", "untouched")),
         _FIRST_LAP,
     ),
 )
