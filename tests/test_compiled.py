@@ -244,3 +244,14 @@ def test_a_new_and_a_lost_file_make_the_stamp_differ(package):
 @pytest.mark.parametrize("function", [ring.claim, ops.send, ops.await_message], ids=lambda function: function.__name__)
 def test_every_cached_function_carries_the_stamp_of_the_package(function):
     assert function._cache._cache_file._source_stamp == compiled.STAMP
+
+
+def test_a_dropped_loan_holds_up_no_compiled_sender():
+    left, right = Pipe(capacity=1 << 12)
+    message = np.full(500, 7, np.uint8)
+    with left, right:
+        with pytest.raises(KeyError), left.loan(8):
+            raise KeyError
+        for _ in range(50):  # six laps
+            assert send_compiled(left.end, message, SECONDS) == DONE
+            assert right.recv_bytes(timeout=1) == message.tobytes()

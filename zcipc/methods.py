@@ -139,6 +139,16 @@ def _end_loan(channel, window, tag):
 
 
 @jit
+def _drop_loan(channel, window, _tag):
+    """Give up what was written; False, and nothing done, if it is still viewed or the channel not open."""
+    end = _end_of(channel)
+    if _is_viewed(window, 0) or load(end + ops.STATE) != ops.OPEN:
+        return False
+    ops.drop(end, load(window + WINDOW_LENGTH))
+    return True
+
+
+@jit
 def _commit(channel, window, tag):
     ops.commit(_end_of(channel), load(window + WINDOW_LENGTH), tag)
 
@@ -248,6 +258,7 @@ class _Entries:
     open_loan: Callable[..., int] = entry(_open_loan, "OOL", new_int)
     note_references: Callable[..., None] = entry(_note_references, "OOL", no_result)
     end_loan: Callable[..., bool] = entry(_end_loan, "OOL", new_bool)
+    drop_loan: Callable[..., bool] = entry(_drop_loan, "OOL", new_bool)
     commit: Callable[..., None] = entry(_commit, "OOL", no_result)
     drop: Callable[..., None] = entry(_drop, "OO", no_result)
     open_borrow: Callable[..., int] = entry(_open_borrow, "OOL", new_int)

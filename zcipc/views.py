@@ -70,7 +70,8 @@ class Loan:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         channel, window = self._channel, self._window
         _release(self._buffer)
-        if kind is None and entries.end_loan(channel, window, self._tag):
+        end = entries.end_loan if kind is None else entries.drop_loan
+        if end(channel, window, self._tag):
             channel._spare_loan = self
         else:
             del self._window
