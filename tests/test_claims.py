@@ -207,18 +207,13 @@ class TestFrame:
         assert found["effect_low"] < found["effect"] < found["effect_high"]
 
     def test_a_verdict_hangs_on_the_worst_size(self):
-        found = one(
-            claims.judge({"pingpong": timed("round_trip_ns", FAITHFUL | {"paper": (1.0, 1.1)})}), "C1"
-        )
+        found = one(claims.judge({"pingpong": timed("round_trip_ns", FAITHFUL | {"paper": (1.0, 1.1)})}), "C1")
         assert "8 KiB" in found["statement"]
         assert found["effect"] == pytest.approx((20 + 8192) / (1 + 1.1 * 8192), rel=0.03)
 
     def test_claims_about_one_side_repeat_themselves(self, faithful):
         assert one(faithful, "C2")["statement"] == one(faithful, "C2", library="zcipc")["statement"]
-        assert (
-            one(faithful, "C6", "64 B")["statement"]
-            == one(faithful, "C6", "64 B", baseline="socketpair")["statement"]
-        )
+        assert one(faithful, "C6", "64 B")["statement"] == one(faithful, "C6", "64 B", baseline="socketpair")["statement"]
 
     def test_the_order_of_the_rows_does_not_matter(self, faithful):
         shuffled = {name: table.sample(frac=1, random_state=3) for name, table in measured().items()}
@@ -239,9 +234,7 @@ class TestMissingEvidence:
 
     def test_volumes_a_claim_speaks_of_must_be_there(self):
         table = injected(RATES)
-        found = one(
-            claims.judge({"injection": table[table["volume_messages"].isin([100, 2000])]}), "C5", "64 B"
-        )
+        found = one(claims.judge({"injection": table[table["volume_messages"].isin([100, 2000])]}), "C5", "64 B")
         assert found["verdict"] == UNDECIDED
         assert "500 messages an injection" in found["statement"]
 
@@ -273,9 +266,7 @@ class TestMissingEvidence:
     def test_a_missing_column_is_refused_by_name(self, name, column):
         tables = measured(launches=1)
         tables[name] = tables[name].drop(columns=column)
-        with pytest.raises(
-            LabError, match=f"cannot judge table '{name}': it lacks {column}; its columns: runtime"
-        ):
+        with pytest.raises(LabError, match=f"cannot judge table '{name}': it lacks {column}; its columns: runtime"):
             claims.judge(tables)
 
 
@@ -299,9 +290,7 @@ class TestOverall:
     def test_disagreement_is_counted(self):
         tables = measured()
         interpreted = tables["pingpong"]["runtime"] == "python"
-        tables["pingpong"].loc[
-            interpreted & (tables["pingpong"]["transport"] == "paper"), "round_trip_ns"
-        ] *= 100
+        tables["pingpong"].loc[interpreted & (tables["pingpong"]["transport"] == "paper"), "round_trip_ns"] *= 100
         line = claims.overall(claims.judge(tables)).set_index("claim").loc["C1"]
         assert (line["verdict"], line["agree"], line["others"]) == (REPRODUCED, 5, 7)
 
@@ -318,9 +307,7 @@ def test_the_figure_joins_cells_of_the_same_finding(faithful, stated, tmp_path):
     figure.savefig(tmp_path / "verdicts.png", dpi=50)
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words.count("✓ 100%") == 4  # synchronous: a library in a runtime, whatever the baseline
-    assert (
-        words.count("?") == 2 + 4
-    )  # serialization says the same of both libraries, shared memory names them
+    assert words.count("?") == 2 + 4  # serialization says the same of both libraries, shared memory names them
 
 
 class TestRegion:

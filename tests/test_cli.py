@@ -48,15 +48,11 @@ def test_version(capsys):
 
 
 def test_python_m_zcipc_is_the_same_program():
-    done = subprocess.run(
-        [sys.executable, "-m", "zcipc", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "zcipc", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"zcipc {__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["reproduce"], ["figures"], ["status"], ["claims"], ["doctor"], ["clean"]]
-)
+@pytest.mark.parametrize("command", [[], ["reproduce"], ["figures"], ["status"], ["claims"], ["doctor"], ["clean"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main([*command, "--help"])

@@ -12,6 +12,7 @@ from support import PATIENCE, Child
 import zcipc
 from zcipc import Pipe, compiled, ring
 from zcipc import operations as ops
+from zcipc.lab import loops
 from zcipc.operations import DONE, FOREVER, borrow, claim, commit, header_length, receive, send, skip
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -221,29 +222,43 @@ def package(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["ring.py", "atomics.py", "lab/loops.py"])
-def test_a_changed_file_makes_the_stamp_of_the_package_differ(package, file):
-    before = compiled._package_stamp(package)
-    assert compiled._package_stamp(package) == before
+def test_a_changed_file_makes_the_stamp_differ(package, file):
+    def stamp():
+        return compiled._stamp(package.rglob("*.py"))
+
+    before = stamp()
+    assert stamp() == before
     source = (package / file).read_text()
     (package / file).write_text(source[:-1] + " ")  # as long as before
-    changed = compiled._package_stamp(package)
+    changed = stamp()
     (package / file).write_text(source + "# more\n")
-    assert len({before, changed, compiled._package_stamp(package)}) == 3
+    assert len({before, changed, stamp()}) == 3
 
 
 def test_a_new_and_a_lost_file_make_the_stamp_differ(package):
-    before = compiled._package_stamp(package)
+    def stamp():
+        return compiled._stamp(package.rglob("*.py"))
+
+    before = stamp()
     (package / "new.py").write_text("x = 1\n")
-    assert compiled._package_stamp(package) != before
+    assert stamp() != before
     (package / "new.py").unlink()
-    assert compiled._package_stamp(package) == before
+    assert stamp() == before
     (package / "ring.py").unlink()
-    assert compiled._package_stamp(package) != before
+    assert stamp() != before
 
 
 @pytest.mark.parametrize("function", [ring.claim, ops.send, ops.await_message], ids=lambda function: function.__name__)
-def test_every_cached_function_carries_the_stamp_of_the_package(function):
+def test_what_the_library_compiles_is_stamped_with_the_library(function):
     assert function._cache._cache_file._source_stamp == compiled.STAMP
+
+
+def test_what_the_laboratory_compiles_is_stamped_with_all(package):
+    assert loops.inject._cache._cache_file._source_stamp == compiled._stamp_of_all()
+    before = compiled._stamp(package.glob("*.py")), compiled._stamp(package.rglob("*.py"))
+    (package / "lab" / "new.py").write_text("x = 1\n")
+    assert compiled._stamp(package.glob("*.py")) == before[0]
+    assert compiled._stamp(package.rglob("*.py")) != before[1]
 
 
 def test_a_dropped_loan_holds_up_no_compiled_sender():

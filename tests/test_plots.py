@@ -205,9 +205,7 @@ def test_fonts_are_embedded_as_truetype(figures: Figures, name: str) -> None:
 def test_no_text_is_cut_off_at_the_edge(figures: Figures, name: str) -> None:
     figure = drawn(figures[name]())
     width, height = figure.bbox.width, figure.bbox.height
-    inside = {
-        tick.label1 for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for tick in outliers(axis)
-    }
+    inside = {tick.label1 for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for tick in outliers(axis)}
     for text in set(texts(figure)) - inside:
         box = text.get_window_extent()
         assert box.x0 >= 0, text.get_text()
@@ -276,18 +274,14 @@ def test_every_transport_is_drawn_in_every_panel_in_its_own_look(figures: Figure
 def test_the_limit_is_drawn_and_named_in_every_panel(figures: Figures) -> None:
     for name in ("fig5_pingpong", "fig7_latency"):
         for axes in figures[name]().axes:
-            assert [line.get_color() for line in axes.get_lines() if line.get_gid() == style.LIMIT] == [
-                style.LIMIT_GREY
-            ]
+            assert [line.get_color() for line in axes.get_lines() if line.get_gid() == style.LIMIT] == [style.LIMIT_GREY]
             assert style.LIMIT_LABEL in [text.get_text() for text in axes.texts]
 
 
 def test_ping_pong_draws_medians_over_launches(pingpong: pd.DataFrame) -> None:
     line = lines_by_label(plots.ping_pong(pingpong).axes[0])["pipe"]
     rows = pingpong[(pingpong["runtime"] == "compiled") & (pingpong["transport"] == "pipe")]
-    assert np.asarray(line.get_ydata()) == pytest.approx(
-        rows.groupby("message_bytes")["round_trip_ns"].median()
-    )
+    assert np.asarray(line.get_ydata()) == pytest.approx(rows.groupby("message_bytes")["round_trip_ns"].median())
 
 
 def test_injection_has_a_row_a_transport_and_a_line_a_volume(injection: pd.DataFrame) -> None:

@@ -92,9 +92,7 @@ def test_figures_name_the_data_they_were_drawn_from(reproduced):
 
 def test_nothing_is_done_twice(reproduced):
     before = contents(reproduced)
-    done = run(
-        "-m", "zcipc", "reproduce", "--profile", "smoke", "--run", "check", cwd=reproduced, home=reproduced
-    )
+    done = run("-m", "zcipc", "reproduce", "--profile", "smoke", "--run", "check", cwd=reproduced, home=reproduced)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("up to date") == len(STEPS)
     assert contents(reproduced) == before

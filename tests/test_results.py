@@ -19,9 +19,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def frame():
-    return pd.DataFrame(
-        {"transport": ["pipe", "zcipc"], "round_trip_ns": [11_300.5, 0.1 + 0.2], "rounds": [3, 4]}
-    )
+    return pd.DataFrame({"transport": ["pipe", "zcipc"], "round_trip_ns": [11_300.5, 0.1 + 0.2], "rounds": [3, 4]})
 
 
 def draw(frame):
@@ -107,12 +105,8 @@ def test_an_unknown_run_lists_those_that_exist(run, tmp_path):
 def test_figures_are_the_same_bytes_each_time_and_name_their_data(run, frame):
     run.save("pingpong", frame)
     run.save("limits", frame)
-    first = {
-        path: path.read_bytes() for path in run.save_figure(draw(frame), "f", sources=["pingpong", "limits"])
-    }
-    second = {
-        path: path.read_bytes() for path in run.save_figure(draw(frame), "f", sources=["pingpong", "limits"])
-    }
+    first = {path: path.read_bytes() for path in run.save_figure(draw(frame), "f", sources=["pingpong", "limits"])}
+    second = {path: path.read_bytes() for path in run.save_figure(draw(frame), "f", sources=["pingpong", "limits"])}
     assert [path.name for path in first] == ["f.svg", "f.pdf", "f.png"]
     assert first == second
     for path in first:

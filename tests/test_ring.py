@@ -327,9 +327,7 @@ def test_a_hostile_header_gives_a_record_inside_the_queue_or_corrupt(header, lap
     assert queue.untouched_outside()
 
 
-@pytest.mark.parametrize(
-    "header", [-1, -7, -136, -(1 << 63), ring.header_of.py_func(128, 0), LENGTH_MASK, 1 << LENGTH_BITS]
-)
+@pytest.mark.parametrize("header", [-1, -7, -136, -(1 << 63), ring.header_of.py_func(128, 0), LENGTH_MASK, 1 << LENGTH_BITS])
 def test_an_impossible_header_is_corrupt(header):
     queue = Queue(128)
     queue.data[0] = header

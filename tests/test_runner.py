@@ -128,9 +128,7 @@ def test_only_does_what_is_named_after_what_it_lacks(root):
 @pytest.mark.slow
 def test_drawing_again_changes_no_file(root):
     reproduce(root)
-    before = {
-        path: path.read_bytes() for path in root.rglob("*") if path.is_file() and "redrawn" not in str(path)
-    }
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and "redrawn" not in str(path)}
     runner.redraw("trial", root=root, steps=PIPELINE, console=Console(file=io.StringIO()))
     after = {path: path.read_bytes() for path in before}
     changed = [str(path.relative_to(root)) for path in before if before[path] != after[path]]

@@ -10,9 +10,7 @@ from scipy import stats as scipy_stats
 from zcipc.lab.stats import difference_ci, median_ci, order_rank, ratio_ci, slope_ci, slopes, summarise
 
 # Values of which no two are so close that rounding could swap them when they are scaled.
-times = st.lists(st.integers(1, 10**6), min_size=2, max_size=25).map(
-    lambda values: np.array(values, dtype=float)
-)
+times = st.lists(st.integers(1, 10**6), min_size=2, max_size=25).map(lambda values: np.array(values, dtype=float))
 scales = st.sampled_from([1e-3, 0.5, 2.0, 7.0, 1e4])
 
 
@@ -58,9 +56,7 @@ class TestMedian:
         logs = np.log(values)
         low, high = scipy_stats.t.interval(0.95, 2, loc=logs.mean(), scale=scipy_stats.sem(logs))
         estimate = median_ci(values)
-        assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
-            (100, np.exp(low), np.exp(high))
-        )
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((100, np.exp(low), np.exp(high)))
 
     def test_few_values_of_either_sign_stay_linear(self) -> None:
         values = np.array([-1.0, 0.0, 2.0])
@@ -175,9 +171,7 @@ class TestSlopes:
         frame = points(0.7, noise=0.2)
         found = slopes(frame, "x", "y")
         for launch, group in frame.groupby("launch"):
-            assert found[launch] == pytest.approx(
-                scipy_stats.linregress(np.log(group.x), np.log(group.y)).slope
-            )
+            assert found[launch] == pytest.approx(scipy_stats.linregress(np.log(group.x), np.log(group.y)).slope)
 
     def test_a_launch_with_one_size_has_no_slope(self) -> None:
         frame = points(1.0, launches=3)
@@ -199,16 +193,12 @@ class TestSlopes:
 
 class TestSummarise:
     def test_reduces_a_launch_before_it_counts(self) -> None:
-        frame = pd.DataFrame(
-            {"transport": "pipe", "launch": [0, 0, 0, 1, 2], "value": [1.0, 2.0, 90.0, 4.0, 6.0]}
-        )
+        frame = pd.DataFrame({"transport": "pipe", "launch": [0, 0, 0, 1, 2], "value": [1.0, 2.0, 90.0, 4.0, 6.0]})
         row = summarise(frame, ["transport"], "value").iloc[0]
         assert (row["value"], row["launches"]) == (4.0, 3)
 
     def test_every_group_is_a_median_ci(self, generator: np.random.Generator) -> None:
-        index = pd.MultiIndex.from_product(
-            [["b", "a"], [64, 128], range(7)], names=["transport", "size", "launch"]
-        )
+        index = pd.MultiIndex.from_product([["b", "a"], [64, 128], range(7)], names=["transport", "size", "launch"])
         frame = pd.DataFrame({"y": generator.lognormal(0, 1, len(index))}, index=index).reset_index()
         summary = summarise(frame, by=["transport", "size"], value="y")
         assert list(summary.columns) == ["transport", "size", "value", "low", "high", "launches"]

@@ -215,9 +215,7 @@ class Channel(Handle):
 
     # --- the slow path
 
-    def _wait(
-        self, attempt: Callable[[], _Result | None], sleep: Callable[[int], None], timeout: float | None
-    ) -> _Result:
+    def _wait(self, attempt: Callable[[], _Result | None], sleep: Callable[[int], None], timeout: float | None) -> _Result:
         """Call `attempt` until it has a result; sleep between the calls."""
         self._require_open()
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -1,10 +1,12 @@
 """How the package compiles: one decorator, and the bare entry point of a compiled function.
 
 Numba's own cache looks only at the file a function stands in, so a change in `ring.py` would leave the compiled callers of
-`ring.py` stale. Here the stamp of a cached function is that of the whole package.
+`ring.py` stale. Here the stamp of a cached function is that of all it may call: for the library, the library; for the
+laboratory, both.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,23 @@ from numba import njit
 from numba.core.typing.templates import Signature
 
 
-def _package_stamp(package: Path) -> tuple[int, int]:
-    """Newest modification time (ns) and total size (bytes) of the sources of `package`."""
-    states = [source.stat() for source in package.rglob("*.py")]
+def _stamp(sources: Iterable[Path]) -> tuple[int, int]:
+    """Newest modification time (ns) and total size (bytes) of some sources."""
+    states = [source.stat() for source in sources]
     return max(state.st_mtime_ns for state in states), sum(state.st_size for state in states)
 
 
-STAMP = _package_stamp(Path(__file__).parent)
+_PACKAGE = Path(__file__).parent
+STAMP = _stamp(_PACKAGE.glob("*.py"))
+
+
+@functools.cache
+def _stamp_of_all() -> tuple[int, int]:
+    return _stamp(_PACKAGE.rglob("*.py"))
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """`numba.njit`, compiled at its first call and cached on disk until any file of the package changes."""
+    """`numba.njit`, compiled at its first call and cached on disk until a file that it may depend on changes."""
     return _compiled(function)
 
 
@@ -38,13 +46,10 @@ def jit_nogil(function: Callable[..., Any]) -> Any:
 
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
     dispatcher = njit(function, error_model="numpy", **options)
-    _cache(dispatcher)
+    dispatcher.enable_caching()
+    in_library = Path(function.__code__.co_filename).parent == _PACKAGE
+    dispatcher._cache._cache_file._source_stamp = STAMP if in_library else _stamp_of_all()
     return dispatcher
-
-
-def _cache(compiled: Any) -> None:
-    compiled.enable_caching()
-    compiled._cache._cache_file._source_stamp = STAMP
 
 
 def entry_point(dispatcher: Any, signature: Signature) -> Callable[..., Any]:

@@ -115,9 +115,7 @@ class Ipc:
             self._segment.close()
 
 
-def ipc_init(
-    first_pid: int, second_pid: int, *, slots: int = DEFAULT_SLOTS, slot_bytes: int = DEFAULT_SLOT_BYTES
-) -> Ipc:
+def ipc_init(first_pid: int, second_pid: int, *, slots: int = DEFAULT_SLOTS, slot_bytes: int = DEFAULT_SLOT_BYTES) -> Ipc:
     """Bind two processes to shared memory: one queue each way, of `slots` slots for messages of up to `slot_bytes` bytes.
 
     Each of the two calls it with the same two numbers; whoever comes first makes the memory, the other one finds it, and then

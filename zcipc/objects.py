@@ -60,9 +60,7 @@ def _unbox_buffer(numba_type: BufferType, obj: ir.Value, c: Any) -> NativeValue:
     view = cgutils.alloca_once_value(builder, ir.Constant(ir.ArrayType(_I64, _PY_BUFFER_WORDS), None))
     failed = cgutils.alloca_once_value(builder, ir.IntType(1)(0))
     words = [cgutils.gep_inbounds(builder, view, 0, index) for index in range(3)]
-    get = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_I32, [pyapi.pyobj, _I64, _I32]), "PyObject_GetBuffer"
-    )
+    get = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, [pyapi.pyobj, _I64, _I32]), "PyObject_GetBuffer")
     flags = _PYBUF_WRITABLE if numba_type.writable else _PYBUF_SIMPLE
     status = builder.call(get, [obj, builder.ptrtoint(view, _I64), _I32(flags)])
     builder.store(builder.icmp_signed("!=", status, _I32(0)), failed)

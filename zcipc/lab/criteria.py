@@ -127,9 +127,7 @@ def _claim(entry: Any, where: str) -> Claim:
     required = {"id", "title", "text", "from", "experiment", "figure", "article", "hypothesis", "criteria"}
     entry = _mapping(entry, where, required, optional={"headline"})
     where = f"{where} ({entry['id']})"
-    criteria = tuple(
-        _criterion(item, f"{where}, criterion {n}") for n, item in enumerate(entry["criteria"], 1)
-    )
+    criteria = tuple(_criterion(item, f"{where}, criterion {n}") for n, item in enumerate(entry["criteria"], 1))
     conditions = [criterion.condition for criterion in criteria]
     headline = tuple(entry.get("headline", conditions))
     for condition in headline:
@@ -152,9 +150,7 @@ def _claim(entry: Any, where: str) -> Claim:
 def _criterion(entry: Any, where: str) -> Criterion:
     if isinstance(entry, dict) and "unmeasured" in entry:
         entry = _mapping(entry, where, required={"unmeasured"}, optional={"condition"})
-        return Criterion(
-            entry.get("condition", ""), _sentence(entry["unmeasured"], _FIELDS_UNMEASURED, where)
-        )
+        return Criterion(entry.get("condition", ""), _sentence(entry["unmeasured"], _FIELDS_UNMEASURED, where))
     entry = _mapping(entry, where, required={"statistic", "with", "rule", "sentence"}, optional={"condition"})
     name = _known(entry["statistic"], STATISTICS, "statistic", where)
     parts = {field.name for field in fields(Quantity)}
@@ -180,9 +176,7 @@ def _criterion(entry: Any, where: str) -> Criterion:
 
 def _region(entry: Any, where: str) -> Region:
     if not isinstance(entry, dict) or len(entry) != 1:
-        raise UsageError(
-            f"{where}: a rule is one name and its threshold, such as {{above: 1}}; not {entry!r}"
-        )
+        raise UsageError(f"{where}: a rule is one name and its threshold, such as {{above: 1}}; not {entry!r}")
     (name, given), *_ = entry.items()
     thresholds = given if isinstance(given, list) else [given]
     rule = RULES[_known(name, RULES, "rule", where)]

@@ -110,9 +110,7 @@ class Evidence:
         missing = sorted(set(quantity.levels or ()) - set(grid.columns))
         if missing:
             absent = ", ".join(format_level(quantity.at, level) for level in missing)
-            raise NoEvidence(
-                f"The run did not measure {self.name(role)} at {absent} (table {quantity.table})."
-            )
+            raise NoEvidence(f"The run did not measure {self.name(role)} at {absent} (table {quantity.table}).")
         complete = (grid[list(quantity.levels)] if quantity.levels else grid).dropna()
         if complete.empty:
             raise NoEvidence(f"No launch of {self.name(role)} was verified at every level of {quantity.at}.")
@@ -123,9 +121,7 @@ class Evidence:
         first, second = self.grid(quantity, over), self.grid(quantity, under)
         common = first.columns.intersection(second.columns)
         if common.empty:
-            raise NoEvidence(
-                f"The run measured {self.name(over)} and {self.name(under)} at no common {quantity.at}."
-            )
+            raise NoEvidence(f"The run measured {self.name(over)} and {self.name(under)} at no common {quantity.at}.")
         return first[common], second[common]
 
 
@@ -155,10 +151,7 @@ def statistic(unit: str) -> Callable[[Callable[..., list[Effect]]], Callable[...
 def ratio(evidence: Evidence, quantity: Quantity, over: str, under: str) -> list[Effect]:
     """The ratio of medians, at each level."""
     first, second = evidence.pair(quantity, over, under)
-    return [
-        Effect(stats.ratio_ci(first[level], second[level]), format_level(quantity.at, level))
-        for level in first.columns
-    ]
+    return [Effect(stats.ratio_ci(first[level], second[level]), format_level(quantity.at, level)) for level in first.columns]
 
 
 @statistic("slope")
@@ -167,10 +160,7 @@ def slope(evidence: Evidence, quantity: Quantity, of: Sequence[str]) -> list[Eff
     grids = {role: evidence.grid(quantity, role) for role in of}
     for grid in grids.values():
         _at_least_two(grid, quantity)
-    return [
-        Effect(stats.slope_ci(_tidy(grid), "level", "value"), evidence.name(role))
-        for role, grid in grids.items()
-    ]
+    return [Effect(stats.slope_ci(_tidy(grid), "level", "value"), evidence.name(role)) for role, grid in grids.items()]
 
 
 @statistic("slope")
@@ -252,9 +242,7 @@ def split(tables: Mapping[str, pd.DataFrame], quantities: Iterable[Quantity]) ->
         frame = tables[table]
         if missing := [column for column in columns if column not in frame]:
             found = ", ".join(map(str, frame.columns))
-            raise LabError(
-                f"cannot judge table {table!r}: it lacks {', '.join(missing)}; its columns: {found}"
-            )
+            raise LabError(f"cannot judge table {table!r}: it lacks {', '.join(missing)}; its columns: {found}")
         if "warmup" in columns:
             frame = frame[~frame["warmup"].astype(bool)]
         for (runtime, transport), group in frame.groupby(["runtime", "transport"], observed=True):

@@ -182,9 +182,7 @@ def _inject_every(
     return rows
 
 
-def _schedule(
-    launches: int, runtimes: Iterable[str] | None, transports: Iterable[str] | None
-) -> list[tuple[int, str, str]]:
+def _schedule(launches: int, runtimes: Iterable[str] | None, transports: Iterable[str] | None) -> list[tuple[int, str, str]]:
     """Every series once in each launch, in an order drawn anew for each."""
     available = {"compiled": COMPILED, "python": INTERPRETED}
     wanted = set(transports or COMPILED)

@@ -114,9 +114,7 @@ def _check_platform(facts: Mapping[str, Any]) -> Iterator[Finding]:
             "make venv PYTHON=python3.12",
         )
     if not facts["gil"]:
-        yield Finding(
-            "note", "Python runs without its global lock", "the reference numbers were taken with it"
-        )
+        yield Finding("note", "Python runs without its global lock", "the reference numbers were taken with it")
 
 
 def _check_cores(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -163,9 +161,7 @@ def _check_cores(facts: Mapping[str, Any]) -> Iterator[Finding]:
 def _check_frequency(facts: Mapping[str, Any]) -> Iterator[Finding]:
     governor = facts["governor"]
     if governor is None:
-        yield Finding(
-            "note", "the frequency governor cannot be read", "clock speed may change in a run unnoticed"
-        )
+        yield Finding("note", "the frequency governor cannot be read", "clock speed may change in a run unnoticed")
     elif governor == "performance":
         yield Finding("ok", "the frequency governor is 'performance'")
     else:
@@ -221,9 +217,7 @@ def _check_neighbours(facts: Mapping[str, Any]) -> Iterator[Finding]:
 def _check_memory(facts: Mapping[str, Any]) -> Iterator[Finding]:
     free = facts["shm_free_bytes"]
     if free is None:
-        yield Finding(
-            "bad", "there is no /dev/shm", "the library keeps its messages there", "mount a tmpfs there"
-        )
+        yield Finding("bad", "there is no /dev/shm", "the library keeps its messages there", "mount a tmpfs there")
     elif free < 64 * _MIB:
         yield Finding(
             "bad",
@@ -249,9 +243,7 @@ def _check_memory(facts: Mapping[str, Any]) -> Iterator[Finding]:
             "free memory before a measurement",
         )
     if facts["transparent_hugepages"] == "always":
-        yield Finding(
-            "note", "transparent huge pages are 'always' on", "the kernel compacts memory in the background"
-        )
+        yield Finding("note", "transparent huge pages are 'always' on", "the kernel compacts memory in the background")
 
 
 def _check_kernel(facts: Mapping[str, Any]) -> Iterator[Finding]:

@@ -61,9 +61,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def execute(
-    source: Path, target: Path, parameters: Mapping[str, Any], environment: Mapping[str, str]
-) -> None:
+def execute(source: Path, target: Path, parameters: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     """Run the notebook `source` with `parameters`; the executed copy, whole or not, is in `target`.
 
     `environment` is added to the kernel's. Raises `StepFailed`, with the cell and its error.

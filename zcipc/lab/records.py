@@ -137,7 +137,4 @@ def _hashed(run: Run, step: Step) -> list[Path]:
 
 
 def _digests(root: Path, paths: Iterable[Path]) -> dict[str, str | None]:
-    return {
-        path.relative_to(root).as_posix(): provenance.sha256(path) if path.exists() else None
-        for path in paths
-    }
+    return {path.relative_to(root).as_posix(): provenance.sha256(path) if path.exists() else None for path in paths}

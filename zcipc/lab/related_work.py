@@ -80,8 +80,7 @@ SYSTEMS = (
         "Mi et al. 2019",
         2019,
         Properties(zero_copy=True, synchronous=True, kernel_bypass=True, reduced_overhead=True),
-        "IPC 1.49, 5.86 and 19.6 times faster on one core (seL4, Fiasco.OC, Zircon); "
-        "16.08, 20.31 and 49.76 times across cores",
+        "IPC 1.49, 5.86 and 19.6 times faster on one core (seL4, Fiasco.OC, Zircon); 16.08, 20.31 and 49.76 times across cores",
     ),
     System(
         "Cornflakes",
@@ -115,17 +114,13 @@ SYSTEMS = (
         "Nanvix",
         "Penna 2021",
         2021,
-        Properties(
-            zero_copy=True, synchronous=True, serialization=True, shared_memory=True, kernel_bypass=True
-        ),
+        Properties(zero_copy=True, synchronous=True, serialization=True, shared_memory=True, kernel_bypass=True),
         "POSIX calls on a distributed microkernel: the system the paper wants to run in",
     ),
 )
 """The eleven rows, in the order of the paper's table."""
 
-PROPOSAL = Properties(
-    zero_copy=True, synchronous=True, serialization=True, shared_memory=True, kernel_bypass=True
-)
+PROPOSAL = Properties(zero_copy=True, synchronous=True, serialization=True, shared_memory=True, kernel_bypass=True)
 """What the paper claims for its own library: every property except reduced overhead (claim C10)."""
 
 REMARKS = (

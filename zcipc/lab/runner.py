@@ -142,9 +142,7 @@ def status(name: str, root: Path = ROOT, steps: tuple[Step, ...] = STEPS) -> lis
 def check_home(root: Path) -> None:
     """Raise `UsageError` when `root` holds no notebooks."""
     if not (root / "notebooks").is_dir():
-        raise UsageError(
-            f"there are no notebooks in {root}: go to a clone of the repository, or let ZCIPC_HOME name one"
-        )
+        raise UsageError(f"there are no notebooks in {root}: go to a clone of the repository, or let ZCIPC_HOME name one")
 
 
 def select(names: Sequence[str], steps: tuple[Step, ...] = STEPS) -> tuple[Step, ...]:
@@ -156,9 +154,7 @@ def select(names: Sequence[str], steps: tuple[Step, ...] = STEPS) -> tuple[Step,
     return tuple(step for step in steps if not names or set(names) & set(step.names()))
 
 
-def parse_settings(
-    settings: Iterable[str], steps: Iterable[Step], root: Path = ROOT
-) -> dict[str, dict[str, Any]]:
+def parse_settings(settings: Iterable[str], steps: Iterable[Step], root: Path = ROOT) -> dict[str, dict[str, Any]]:
     """`["launches=3"]` as `{step: {"launches": 3}}`, for each step whose notebook declares the parameter."""
     given = {}
     for setting in settings:
@@ -174,9 +170,7 @@ def parse_settings(
     for key in given:
         if not any(key in names for names in declared.values()):
             valid = "\n".join(f"  {step}: {', '.join(names)}" for step, names in declared.items() if names)
-            raise UsageError(
-                f"--set {key}: no notebook of this run has that parameter; there are:\n{valid or '  none'}"
-            )
+            raise UsageError(f"--set {key}: no notebook of this run has that parameter; there are:\n{valid or '  none'}")
     return {step: {key: given[key] for key in names if key in given} for step, names in declared.items()}
 
 
@@ -277,9 +271,7 @@ def _check_promises(run: Run, step: Step) -> None:
 
 def _expected_seconds(run: Run, step: Step) -> float:
     """What the step took the last time: in this run, in another of its profile, or where it was written."""
-    others = sorted(
-        (run.root / "data").glob(f"*/steps/{step.name}.json"), key=lambda path: path.stat().st_mtime
-    )
+    others = sorted((run.root / "data").glob(f"*/steps/{step.name}.json"), key=lambda path: path.stat().st_mtime)
     earlier = [json.loads(path.read_text(encoding="utf-8")) for path in reversed(others)]
     for record in (records.read(run, step), *earlier):
         if record.get("profile") == run.profile:

@@ -115,9 +115,7 @@ def slope_ci(frame: pd.DataFrame, x: str, y: str, confidence: float = CONFIDENCE
     return _median(_sample(slopes(frame, x, y)), confidence, "linear")
 
 
-def summarise(
-    frame: pd.DataFrame, by: Sequence[str], value: str, confidence: float = CONFIDENCE
-) -> pd.DataFrame:
+def summarise(frame: pd.DataFrame, by: Sequence[str], value: str, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """One row for each combination of `by`, sorted: the columns `by`, then value, low, high, launches.
 
     `frame` has the columns `by`, `launch` and `value`; several rows of one launch are first reduced to their

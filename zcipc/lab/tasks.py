@@ -32,9 +32,7 @@ class TornMessage(LabError):
     """A message arrived that was not sent."""
 
 
-def ping_pong(
-    runtime: str, name: str, sizes: Sequence[int], blocks: int, samples: int
-) -> list[tuple[dict[str, Any], Floats]]:
+def ping_pong(runtime: str, name: str, sizes: Sequence[int], blocks: int, samples: int) -> list[tuple[dict[str, Any], Floats]]:
     shuffled = random.sample(list(sizes), len(sizes))
     return [round_trips(runtime, TRANSPORTS[name](size), blocks, samples) for size in shuffled]
 

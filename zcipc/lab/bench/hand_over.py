@@ -26,7 +26,6 @@ _TAGS = 1 << 15  # a message's tag is its number, as far as a tag reaches
 _SHARE = 0.7  # of the memory that is free: the rest is for whoever else runs
 
 
-
 @jit
 def _give(end, size, number):
     """Hand over message `number`; 1 if there was no room in spite of the answer to the last one."""

@@ -54,4 +54,3 @@ def series(systems: Iterable[str] | None = None) -> list[Series]:
     if unknown := [name for name in wanted if name not in PEERS]:
         raise UsageError(f"there is no peer {', '.join(map(repr, unknown))}; peers: {', '.join(PEERS)}")
     return [Series(name, mode, face) for name in wanted for face in PEERS[name].faces for mode in PEERS[name].modes]
-

@@ -81,4 +81,3 @@ class Kickmsg(base.Peer):
     def close(self) -> None:
         for region in self._regions:
             region.unlink()
-

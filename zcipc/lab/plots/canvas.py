@@ -121,9 +121,7 @@ class Canvas:
 
     def area(self, corners: Sequence[Point], color: str) -> None:
         """Tint the area between `corners`."""
-        self.axes.add_patch(
-            Polygon(list(corners), closed=True, facecolor=color, edgecolor="none", zorder=0.5)
-        )
+        self.axes.add_patch(Polygon(list(corners), closed=True, facecolor=color, edgecolor="none", zorder=0.5))
 
     def text(
         self,
@@ -161,9 +159,7 @@ class Canvas:
         """Draw a line through `points`."""
         xs, ys = zip(*points, strict=True)
         style = (0, (4, 2.5)) if dashed else "-"
-        self.axes.plot(
-            xs, ys, color=color, linewidth=width, linestyle=style, solid_joinstyle="miter", zorder=2.5
-        )
+        self.axes.plot(xs, ys, color=color, linewidth=width, linestyle=style, solid_joinstyle="miter", zorder=2.5)
 
     def control(self, *points: Point, both: bool = False) -> None:
         """A thin, dashed arrow through `points`: control passes, or one thing refers to another."""
@@ -180,9 +176,7 @@ class Canvas:
         # Digits are as tall as capitals, whose middle is higher than that of a word.
         self.text((x, y - 0.004), str(number), size=SMALL, bold=True, color="white")
 
-    def _arrow(
-        self, points: Sequence[Point], color: str, width: float, head: float, dashed: bool, both: bool
-    ) -> None:
+    def _arrow(self, points: Sequence[Point], color: str, width: float, head: float, dashed: bool, both: bool) -> None:
         *corners, last, end = points
         if corners:
             self.line([*corners, last], color, width, dashed)

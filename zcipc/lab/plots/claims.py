@@ -82,9 +82,7 @@ def _label(axes: Axes, y: float, claim: str, title: str, condition: str) -> None
 
 def _cell(axes: Axes, x: float, y: float, width: int, found: pd.Series) -> None:
     mark, color = VERDICTS[found["verdict"]]
-    axes.add_patch(
-        Rectangle((x + 0.03, y + 0.06), width - 0.06, 0.88, facecolor=color, edgecolor=INK, linewidth=0.3)
-    )
+    axes.add_patch(Rectangle((x + 0.03, y + 0.06), width - 0.06, 0.88, facecolor=color, edgecolor=INK, linewidth=0.3))
     effect = _effect(found["effect"], found["effect_unit"])
     axes.text(x + width / 2, y + 0.5, f"{mark} {effect}".strip(), ha="center", va="center", fontsize=6)
 

@@ -197,9 +197,7 @@ def size_axis(axes: Axes, sizes: list[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelsize=6)
     named = set(sizes[:: 1 + (len(sizes) - 1) // 8])
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: format_bytes(value) if value in named else "")
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value) if value in named else ""))
 
 
 def time_axis(axis: Axis) -> None:
