@@ -45,6 +45,7 @@ LAB = (
     "records",
     "display",
     "bench",
+    "torture",
     "runner",
 )
 

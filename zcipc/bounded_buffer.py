@@ -34,6 +34,7 @@ QUEUE_WORDS = 3
 TIMED_OUT = -1
 TOO_LARGE = -2
 CORRUPT = -3  # a slot says that it holds more than a slot can
+MUTEX_TAKEN = -4  # timed out at the mutex, which nobody alive holds for longer than a copy takes
 
 _SHARED_BETWEEN_PROCESSES = 1
 
@@ -62,7 +63,7 @@ def slot_at(queue, index):
 
 @jit
 def send(queue, address, length, timeout_ns):
-    """Copy a message into the next slot, as soon as one is empty; 0, TIMED_OUT or TOO_LARGE."""
+    """Copy a message into the next slot, as soon as one is empty; 0, TIMED_OUT, MUTEX_TAKEN or TOO_LARGE."""
     shared = load(queue + SHARED)
     if length > load(queue + SLOT_BYTES):
         return TOO_LARGE
@@ -70,7 +71,7 @@ def send(queue, address, length, timeout_ns):
         return TIMED_OUT
     if not semaphore_wait(shared + MUTEX, timeout_ns):
         _sem_post(shared + EMPTY)
-        return TIMED_OUT
+        return MUTEX_TAKEN
     slot = slot_at(queue, WRITE)
     store(slot, length)
     memcpy(slot + WORD, address, length)
@@ -81,13 +82,13 @@ def send(queue, address, length, timeout_ns):
 
 @jit
 def receive(queue, address, timeout_ns):
-    """Copy the next message to `address`, where there is room for a slot; its length, TIMED_OUT or CORRUPT."""
+    """Copy the next message to `address`, where there is room for a slot; its length, TIMED_OUT, MUTEX_TAKEN or CORRUPT."""
     shared = load(queue + SHARED)
     if not semaphore_wait(shared + FULL, timeout_ns):
         return TIMED_OUT
     if not semaphore_wait(shared + MUTEX, timeout_ns):
         _sem_post(shared + FULL)
-        return TIMED_OUT
+        return MUTEX_TAKEN
     slot = slot_at(queue, READ)
     length = load(slot)
     if 0 <= length <= load(queue + SLOT_BYTES):
@@ -97,3 +98,9 @@ def receive(queue, address, timeout_ns):
     _sem_post(shared + MUTEX)
     _sem_post(shared + EMPTY)
     return length
+
+
+@jit
+def free_mutex(queue):
+    """Give back the mutex that a dead process took with it. A message it had not finished is not in *full*, and not seen."""
+    _sem_post(load(queue + SHARED) + MUTEX)

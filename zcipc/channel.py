@@ -227,7 +227,7 @@ class Channel(Handle):
             if result is not None:
                 return result
             if gone is not None:
-                raise gone
+                raise gone()
             if deadline is not None and now >= deadline:
                 raise TimedOut(f"nothing happened on {self!r} within {timeout:g} s")
             if now >= next_look:
@@ -344,14 +344,18 @@ class Channel(Handle):
             cores |= os.sched_getaffinity(peer.pid)
         return len(cores) > 1
 
-    def _peer_gone(self, look_at_process: bool) -> Closed | None:
+    def _peer_gone(self, look_at_process: bool) -> Callable[[], Closed] | None:
+        """What makes the error to raise, if the peer is gone. Not the error: a frame that keeps one is kept by it."""
         if entries.is_closed(self):
-            return self._closed_by_peer()
+            return self._closed_by_peer
         if look_at_process:
             peer = seated(self._segment, 1 - self._seat)
             if peer is not None and not peer.is_alive():
-                return PeerDied(f"process {peer.pid} at the other end of {self!r} ended without closing it")
+                return functools.partial(self._peer_died, peer.pid)
         return None
+
+    def _peer_died(self, pid: int) -> PeerDied:
+        return PeerDied(f"process {pid} at the other end of {self!r} ended without closing it")
 
     def _closed_by_peer(self) -> Closed:
         return Closed(f"the other end of {self!r} was closed, and all it sent is received")
@@ -465,7 +469,7 @@ def _after_fork_in_child() -> None:
 def _after_fork_in_parent() -> None:
     for channel in list(_channels):
         if channel._get(ops.STATE) == ops.FRESH:
-            channel.share()
+            channel._shared = True  # and the child has the memory: it needs no name
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child, after_in_parent=_after_fork_in_parent)

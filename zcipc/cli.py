@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from zcipc._version import __version__
-from zcipc.commands import bench, claims, clean, doctor, figures, reproduce, status
+from zcipc.commands import bench, claims, clean, doctor, figures, reproduce, status, torture
 
-_COMMANDS = (reproduce, figures, status, claims, bench, doctor, clean)
+_COMMANDS = (reproduce, figures, status, claims, bench, torture, doctor, clean)
 
 _EXAMPLES = """\
 examples:
@@ -19,6 +19,7 @@ examples:
   zcipc status check                              what is done, stale or missing
   zcipc figures reference                         draw again from saved data, measure nothing
   zcipc bench --only round_trip --json -          one scenario of the bench, as JSON
+  zcipc torture --seconds 600                     kill processes at every step, and count what others lose
 """
 
 

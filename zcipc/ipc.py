@@ -53,6 +53,7 @@ class _Entries(NamedTuple):
     send: Callable[..., int]
     receive: Callable[..., int]
     initialise: Callable[..., None]
+    free_mutex: Callable[..., None]
 
 
 @functools.cache
@@ -61,6 +62,7 @@ def _entries() -> _Entries:
         send=entry_point(_send, int64(int64, readable_buffer, int64)),
         receive=entry_point(_receive, int64(int64, writable_buffer, int64)),
         initialise=entry_point(bounded_buffer.initialise, void(int64)),
+        free_mutex=entry_point(bounded_buffer.free_mutex, void(int64)),
     )
 
 
@@ -170,7 +172,7 @@ def ipc_send(ipc: Ipc, message: "ReadableBuffer", *, timeout: float | None = Non
         TimedOut, Closed, PeerDied: no slot became empty in time, or never will.
     """
     queue = ipc.queue(ipc.own_index())
-    result = _patiently(ipc, lambda limit_ns: _entries().send(queue, message, limit_ns), timeout)
+    result = _patiently(ipc, queue, lambda limit_ns: _entries().send(queue, message, limit_ns), timeout)
     if result == bounded_buffer.TOO_LARGE:
         size = memoryview(message).nbytes
         raise MessageTooLarge(
@@ -187,13 +189,13 @@ def ipc_receive(ipc: Ipc, *, timeout: float | None = None) -> memoryview:
         CorruptSegment: a slot holds an impossible length.
     """
     queue = ipc.queue(1 - ipc.own_index())
-    length = _patiently(ipc, lambda limit_ns: _entries().receive(queue, ipc.message_buffer, limit_ns), timeout)
+    length = _patiently(ipc, queue, lambda limit_ns: _entries().receive(queue, ipc.message_buffer, limit_ns), timeout)
     if length == bounded_buffer.CORRUPT:
         raise CorruptSegment("a slot holds an impossible length: something else wrote into the shared memory")
     return memoryview(ipc.message_buffer)[:length]
 
 
-def _patiently(ipc: Ipc, attempt: Callable[[int], int], timeout: float | None) -> int:
+def _patiently(ipc: Ipc, queue: int, attempt: Callable[[int], int], timeout: float | None) -> int:
     """Repeat `attempt(limit_ns)` until it does not time out, the other process is gone, or `timeout` seconds have passed."""
     start = time.monotonic()
     while True:
@@ -201,8 +203,11 @@ def _patiently(ipc: Ipc, attempt: Callable[[int], int], timeout: float | None) -
             raise Closed("the ipc object was destroyed: call ipc_init again in both processes")
         left_ns = _SLICE_NS if timeout is None else int((start + timeout - time.monotonic()) * _NS_PER_S)
         peer_lives = ipc.peer().is_alive()  # before the queue: what it sent comes first
-        result = attempt(min(max(left_ns, 0), _SLICE_NS))
-        if result != bounded_buffer.TIMED_OUT:
+        result = attempt(min(max(left_ns, 0), _SLICE_NS) if peer_lives else _SLICE_NS)
+        if result == bounded_buffer.MUTEX_TAKEN and not peer_lives:
+            _entries().free_mutex(queue)
+            continue
+        if result not in (bounded_buffer.TIMED_OUT, bounded_buffer.MUTEX_TAKEN):
             return result
         if not peer_lives:
             raise PeerDied(f"process {ipc.peer().pid} ended without ipc_destroy; what it sent is received")

@@ -33,6 +33,11 @@ class Identity:
         return cls(pid, int(fields[_START_TIME]), _own_namespace())
 
     @classmethod
+    def of_the_dead(cls, pid: int) -> "Identity | None":
+        """One that is not alive, if process `pid` has ended; None while it runs."""
+        return cls(pid, 0, _own_namespace()) if _stat(pid) is None else None
+
+    @classmethod
     def own(cls) -> "Identity":
         return cls.of(os.getpid())
 

@@ -69,6 +69,7 @@ def take_seat(segment: Segment, index: int) -> None:
 
 def seated(segment: Segment, index: int) -> Identity | None:
     """Who has seat `index`, or None while it is free."""
-    if not _entries.is_taken(seat_address(segment, index)):
-        return None
-    return Identity(*_IDENTITY.unpack_from(segment.buffer, HEADER_BYTES + index * LINE))
+    if _entries.is_taken(seat_address(segment, index)):
+        return Identity(*_IDENTITY.unpack_from(segment.buffer, HEADER_BYTES + index * LINE))
+    pid, *_ = _IDENTITY.unpack_from(segment.buffer, HEADER_BYTES + index * LINE)
+    return None if pid == 0 else Identity.of_the_dead(pid)  # killed while it sat down: nobody can have the seat any more

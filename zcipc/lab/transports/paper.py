@@ -14,6 +14,7 @@ from zcipc.lab.transports import base
 from zcipc.objects import address_of, length_of, readable_buffer, writable_buffer
 from zcipc.segment import mapping_address
 
+_TIMED_OUT = (bounded_buffer.TIMED_OUT, bounded_buffer.MUTEX_TAKEN)
 _PATIENCE_NS = 1_000_000_000  # a wait is repeated for ever; whoever started the launch ends one that hangs
 
 
@@ -27,13 +28,13 @@ class PaperEnd(NamedTuple):
 
 @jit
 def _send_patiently(queue, address, length):
-    while bounded_buffer.send(queue, address, length, _PATIENCE_NS) == bounded_buffer.TIMED_OUT:
+    while bounded_buffer.send(queue, address, length, _PATIENCE_NS) in _TIMED_OUT:
         pass
 
 
 @jit
 def _receive_patiently(queue, address):
-    while bounded_buffer.receive(queue, address, _PATIENCE_NS) == bounded_buffer.TIMED_OUT:
+    while bounded_buffer.receive(queue, address, _PATIENCE_NS) in _TIMED_OUT:
         pass
 
 

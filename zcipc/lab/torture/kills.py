@@ -1,0 +1,201 @@
+"""Killed at random instants, under load: a victim that sends and receives in every way, and dies at some time.
+
+What the victim knows of its own progress it writes to memory that outlives it, right after each call; so a message that its
+call had committed, and that never arrives, is known to be lost.
+"""
+
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from zcipc import Closed, Connection, PeerDied, Pipe, TimedOut, Waiting, ipc_destroy, ipc_init, ipc_receive, ipc_send
+from zcipc.lab.torture.messages import SHORTEST, Ledger, number_of, sealed, stream
+from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, eventually, nothing_left
+from zcipc.lab.torture.tally import Tally
+
+_KILLS = 25  # a round
+_LONGEST_LIFE_S = 0.004
+_COMMITTED, _RECEIVED, _SPOILT, _WORDS = range(4)
+
+
+def channels(random: Random) -> Tally:
+    """One round: victims at one end of a connection, that send, lend, receive and borrow until they die."""
+    tally = Tally()
+    for _ in range(_KILLS):
+        _kill_one(random, tally)
+    return tally
+
+
+def _kill_one(random: Random, tally: Tally) -> None:
+    seed, capacity = random.getrandbits(32), 1 << random.randint(12, 17)
+    waiting = random.choice(list(Waiting))
+    step = f"victim {seed} of {capacity} bytes, waiting {waiting.name}"
+    progress = _progress()
+    with nothing_left(tally, step) as names:
+        ours, theirs = Pipe(capacity=capacity, waiting=waiting)
+        names.append(ours._segment.name)
+        ours.poll()
+        with Victim(lambda: _live(theirs, Random(seed), progress)) as victim:
+            theirs.close()
+            ledger = Ledger()
+            eventually(lambda: bool(progress[_COMMITTED] or progress[_RECEIVED]), within=0.05)
+            _keep_busy(ours, ledger, Random(seed + 1), random.uniform(0, _LONGEST_LIFE_S))
+            victim.kill()
+            tally.kills += 1
+            with _in_time(tally, step):
+                _receive_the_rest(ours, ledger)
+        ours.close()
+    ledger.settle(int(progress[_COMMITTED]), tally, step)
+    tally.messages += int(progress[_RECEIVED])
+    tally.fault("torn", f"received by the victim, {step}", int(progress[_SPOILT]))
+
+
+def _progress() -> "np.ndarray[Any, Any]":
+    """Words that outlive the victim."""
+    return np.frombuffer(mmap.mmap(-1, 8 * _WORDS), np.int64)
+
+
+def _live(end: Connection, random: Random, progress: "np.ndarray[Any, Any]") -> None:
+    """The victim: whatever a user may do, until it dies."""
+    kept: list[Any] = []
+    for message in stream(random, end.capacity - 64):
+        _send(end, message, random, kept)
+        progress[_COMMITTED] += 1
+        with suppress(TimedOut):
+            while random.random() < 0.7:
+                received = _receive(end, random, kept)
+                progress[_RECEIVED] += 1
+                progress[_SPOILT] += number_of(received) is None
+        del kept[: -random.randint(1, 3)]
+
+
+def _send(end: Connection, message: bytes, random: Random, kept: list[Any]) -> None:
+    """In one of the ways there are; a loan may be dropped before, and viewed after."""
+    way = random.randrange(4)
+    if way == 0:
+        end.send_bytes(message)
+        return
+    if way == 1:
+        with suppress(InterruptedError), end.loan(len(message)):
+            raise InterruptedError
+    with end.loan(len(message)) as buffer:
+        buffer[:] = message
+        if way == 3 and len(message) < end.capacity // 8:
+            kept.append(np.frombuffer(buffer, np.uint8))
+
+
+def _receive(end: Connection, random: Random, kept: list[Any]) -> bytes:
+    if random.random() < 0.5:
+        return end.recv_bytes(timeout=0)
+    with end.borrow(timeout=0) as buffer:
+        if len(buffer) < end.capacity // 8:
+            kept.append(np.frombuffer(buffer, np.uint8))
+        return bytes(buffer)
+
+
+def _keep_busy(end: Connection, ledger: Ledger, random: Random, seconds: float) -> None:
+    """The survivor: receives, and sends where there is room, until it is time to kill."""
+    deadline = time.monotonic() + seconds
+    for message in stream(random, end.capacity - 64):
+        with suppress(TimedOut):
+            while time.monotonic() < deadline:
+                ledger.note(end.recv_bytes(timeout=0))
+        with suppress(TimedOut):
+            end.send_bytes(message, timeout=0)
+        if time.monotonic() >= deadline:
+            return
+
+
+def _receive_the_rest(end: Connection, ledger: Ledger) -> None:
+    with suppress(Closed):
+        while True:
+            ledger.note(end.recv_bytes(timeout=PATIENCE_S))
+
+
+@contextmanager
+def _in_time(tally: Tally, step: str) -> Iterator[None]:
+    """Count a hang if the block, which notices a death, takes longer than it may, or gives up."""
+    start = time.monotonic()
+    try:
+        yield
+    except TimedOut:
+        tally.fault("hangs", step)
+    else:
+        took = time.monotonic() - start
+        tally.fault("hangs", f"noticed after {took:.3f} s, {step}", int(took > NOTICE_S))
+
+
+def pairs(random: Random) -> Tally:
+    """One round: both processes of a connection die, one after the other or at once, and leave nothing."""
+    tally = Tally()
+    for _ in range(_KILLS // 5):
+        _kill_both(random, tally)
+    return tally
+
+
+def _kill_both(random: Random, tally: Tally) -> None:
+    seed, progress = random.getrandbits(32), _progress()
+    with nothing_left(tally, f"both killed, {seed}") as names:
+        ours, theirs = Pipe(capacity=1 << 14)
+        names.append(ours._segment.name)
+        first = Victim(lambda: _live(ours, Random(seed), progress))
+        second = Victim(lambda: _live(theirs, Random(seed), progress))
+        with first, second:
+            started = eventually(lambda: bool(progress[_RECEIVED]))
+            tally.fault("hangs", f"the victims did not meet, {seed}", int(not started))
+            time.sleep(random.uniform(0, _LONGEST_LIFE_S))
+            first.kill()
+            time.sleep(random.choice((0, 0.0005)))
+        tally.kills += 2
+        ours.close()
+        theirs.close()
+
+
+def semaphores(random: Random) -> Tally:
+    """One round: the paper's queue, whose semaphores a victim may hold when it dies."""
+    tally = Tally()
+    for _ in range(_KILLS):
+        _kill_at_semaphores(random, tally)
+    return tally
+
+
+def _kill_at_semaphores(random: Random, tally: Tally) -> None:
+    seed, progress, ledger = random.getrandbits(32), _progress(), Ledger()
+    step = f"victim {seed} at the semaphores"
+    with nothing_left(tally, step) as names, Victim(lambda: _live_at_semaphores(Random(seed), progress)) as victim:
+        ipc = ipc_init(os.getpid(), victim.pid, slots=4, slot_bytes=512)
+        names.append(ipc._segment.name)
+        deadline = time.monotonic() + random.uniform(0, _LONGEST_LIFE_S)
+        for message in stream(Random(seed + 1), 512):
+            with suppress(TimedOut):
+                ledger.note(ipc_receive(ipc, timeout=0))
+            with suppress(TimedOut):
+                ipc_send(ipc, message, timeout=0)
+            if progress[_COMMITTED] and time.monotonic() > deadline:
+                break
+        victim.kill()
+        tally.kills += 1
+        with _in_time(tally, step), suppress(PeerDied):
+            while True:
+                ledger.note(ipc_receive(ipc, timeout=PATIENCE_S))
+        with _in_time(tally, step), suppress(PeerDied):
+            while True:
+                ipc_send(ipc, sealed(0, SHORTEST), timeout=PATIENCE_S)
+        ipc_destroy(ipc)
+    ledger.settle(int(progress[_COMMITTED]), tally, step)
+
+
+def _live_at_semaphores(random: Random, progress: "np.ndarray[Any, Any]") -> None:
+    ipc = ipc_init(os.getppid(), os.getpid(), slots=4, slot_bytes=512)
+    for message in stream(random, 512):
+        ipc_send(ipc, message)
+        progress[_COMMITTED] += 1
+        with suppress(TimedOut):
+            progress[_SPOILT] += number_of(ipc_receive(ipc, timeout=0)) is None
+            progress[_RECEIVED] += 1

@@ -1,0 +1,91 @@
+"""Rounds in turn, until the time is over or there have been enough, and the table of what they did."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+from rich.table import Table
+
+from zcipc.lab.errors import LabError, UsageError
+from zcipc.lab.progress import report
+from zcipc.lab.torture import kills, sweep
+from zcipc.lab.torture.tally import FAULTS, Tally
+
+ROUNDS: Mapping[str, Callable[[Random], Tally]] = {
+    "sweep": sweep.sweep,
+    "kills": kills.channels,
+    "pairs": kills.pairs,
+    "semaphores": kills.semaphores,
+}
+STANDARD_OUTPUT = "-"
+
+
+class Suffered(LabError):
+    """A survivor lost something, hung or leaked."""
+
+
+def torture(
+    seconds: float, seed: int, only: Sequence[str], rounds: int | None, json_file: str | None, console: Console
+) -> None:
+    """Round after round with the seeds from `seed` on, for `seconds` or until there were `rounds`; then the table.
+
+    Raises:
+        UsageError: there is no such round.
+        Suffered: not everything from `lost` on is zero; says how to see it again.
+        KeyboardInterrupt: after the table of the rounds so far.
+    """
+    if unknown := set(only) - set(ROUNDS):
+        raise UsageError(f"there is no round {', '.join(sorted(unknown))}; rounds: {', '.join(ROUNDS)}")
+    names = [name for name in ROUNDS if not only or name in only]
+    total, failures = Tally(), []
+    start = time.monotonic()
+    stopped = None
+    try:
+        for own_seed, name in islice(_turns(names, seed), rounds):
+            elapsed = time.monotonic() - start
+            if elapsed >= seconds:
+                break
+            report(int(elapsed), int(seconds), f"torture, {name}, {total.kills:,} kills")
+            done = ROUNDS[name](Random(own_seed))
+            total.add(done)
+            failures += [
+                f"{line}\n    again: zcipc torture --only {name} --seed {own_seed} --rounds 1" for line in done.failures
+            ]
+    except KeyboardInterrupt as interrupt:
+        stopped = interrupt
+    result = {"seconds": round(time.monotonic() - start, 1), **total.counts()}
+    if json_file is not None:
+        _write(json_file, json.dumps({"seed": seed, **result}, indent=2))
+    console.print(_table(result))
+    if failures:
+        raise Suffered("\n".join([f"{total.faults} faults", *failures]))
+    if stopped:
+        raise stopped
+
+
+def _turns(names: Sequence[str], seed: int) -> Iterator[tuple[int, str]]:
+    """Seed and name of each round."""
+    for index in count():
+        yield seed + index, names[index % len(names)]
+
+
+def _table(result: Mapping[str, float]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("counted")
+    table.add_column("", justify="right")
+    for name, value in result.items():
+        style = ("green" if value == 0 else "bold red") if name in FAULTS else None
+        table.add_row(name.replace("_", " "), f"{value:,}", style=style)
+    return table
+
+
+def _write(file: str, text: str) -> None:
+    if file == STANDARD_OUTPUT:
+        sys.stdout.write(text + "\n")
+    else:
+        Path(file).write_text(text + "\n", encoding="utf-8")
