@@ -1,9 +1,13 @@
 """Rounds in turn, until the time is over or there have been enough, and the table of what they did."""
 
 import json
+import multiprocessing
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count, islice
 from pathlib import Path
 from random import Random
@@ -34,6 +38,8 @@ def torture(
 ) -> None:
     """Round after round with the seeds from `seed` on, for `seconds` or until there were `rounds`; then the table.
 
+    As many rounds run at a time as there are cores, each in a process of its own kind: survivors mostly wait.
+
     Raises:
         UsageError: there is no such round.
         Suffered: not everything from `lost` on is zero; says how to see it again.
@@ -46,12 +52,8 @@ def torture(
     start = time.monotonic()
     stopped = None
     try:
-        for own_seed, name in islice(_turns(names, seed), rounds):
-            elapsed = time.monotonic() - start
-            if elapsed >= seconds:
-                break
-            report(int(elapsed), int(seconds), f"torture, {name}, {total.kills:,} kills")
-            done = ROUNDS[name](Random(own_seed))
+        for own_seed, name, done in _finished(islice(_turns(names, seed), rounds), start + seconds):
+            report(int(min(time.monotonic() - start, seconds)), int(seconds), f"torture, {total.kills:,} kills so far,")
             total.add(done)
             failures += [
                 f"{line}\n    again: zcipc torture --only {name} --seed {own_seed} --rounds 1" for line in done.failures
@@ -66,6 +68,29 @@ def torture(
         raise Suffered("\n".join([f"{total.faults} faults", *failures]))
     if stopped:
         raise stopped
+
+
+def _finished(turns: Iterator[tuple[int, str]], deadline: float) -> Iterator[tuple[int, str, Tally]]:
+    """Run the rounds, none begun after the deadline; each with its tally as it ends."""
+    at_a_time = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(at_a_time, multiprocessing.get_context("forkserver"), _quiet) as pool:
+        running: dict[Future[Tally], tuple[int, str]] = {}
+        while True:
+            while len(running) < at_a_time and time.monotonic() < deadline and (turn := next(turns, None)):
+                running[pool.submit(_round, *turn)] = turn
+            if not running:
+                return
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for one in ended:
+                yield *running.pop(one), one.result()
+
+
+def _quiet() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C: the rounds that run are finished
+
+
+def _round(seed: int, name: str) -> Tally:
+    return ROUNDS[name](Random(seed))
 
 
 def _turns(names: Sequence[str], seed: int) -> Iterator[tuple[int, str]]:

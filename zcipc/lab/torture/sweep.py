@@ -40,7 +40,7 @@ class Operation:
         received: how many of them the survivor receives before.
         provided: messages that the survivor sends before.
         taken: how many of them the victim receives before.
-        sends: whether `act` sends message number `sent`.
+        sends: whether message number `sent` is committed when the function returns.
         waiting: of both ends.
     """
 
@@ -116,7 +116,7 @@ OPERATIONS = (
     Operation(
         "receive past a gap", lambda end: end.recv_bytes(), lambda: methods.recv_bytes.address, provided=_FULL + 1, taken=_FULL
     ),
-    Operation("open a loan", _loan(1), _native("open_loan"), sends=True),
+    Operation("open a loan", _loan(1), _native("open_loan")),
     Operation("end a loan", _loan(1), _native("end_loan"), sends=True),
     Operation("end a loan still viewed", _loan(1, keep=True), _native("commit"), sends=True),
     Operation("drop a loan", _loan(1, drop=True), _native("drop_loan")),
