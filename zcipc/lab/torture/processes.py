@@ -41,6 +41,17 @@ class Victim:
         self._ended = not os.WIFSTOPPED(status)
         return status
 
+    def outcome(self, is_hanging: Callable[[], bool]) -> int | None:
+        """Its status once it has ended by itself; None if `is_hanging()` is true before."""
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid != 0:
+                self._ended = True
+                return status
+            if is_hanging():
+                return None
+            time.sleep(0.0005)
+
     def kill(self) -> None:
         """End it, if it has not ended, and leave no zombie."""
         if not self._ended:
@@ -54,6 +65,16 @@ class Victim:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+def count_outcome(status: int | None, tally: Tally, step: str) -> None:
+    """A victim that should have ended by itself and without an error: count what it did instead. See `Victim.outcome`."""
+    if status is None:
+        tally.fault("hangs", step)
+    elif os.WIFSIGNALED(status):
+        tally.fault("crashes", f"by signal {os.WTERMSIG(status)}, {step}")
+    elif status != 0:
+        tally.fault("crashes", f"by an error that is none of the package, printed above, {step}")
 
 
 def eventually(condition: Callable[[], bool], within: float = PATIENCE_S) -> bool:

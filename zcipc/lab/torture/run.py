@@ -17,7 +17,7 @@ from rich.table import Table
 
 from zcipc.lab.errors import LabError, UsageError
 from zcipc.lab.progress import report
-from zcipc.lab.torture import kills, sweep
+from zcipc.lab.torture import corruption, kills, sabotage, sweep
 from zcipc.lab.torture.tally import FAULTS, Tally
 
 ROUNDS: Mapping[str, Callable[[Random], Tally]] = {
@@ -25,6 +25,8 @@ ROUNDS: Mapping[str, Callable[[Random], Tally]] = {
     "kills": kills.channels,
     "pairs": kills.pairs,
     "semaphores": kills.semaphores,
+    "corruption": corruption.corruption,
+    "sabotage": sabotage.sabotage,
 }
 STANDARD_OUTPUT = "-"
 
