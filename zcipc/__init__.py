@@ -22,6 +22,7 @@ from zcipc.errors import (
     MessageTooLarge,
     NameNotFound,
     NameTaken,
+    OutOfDescriptors,
     OutOfSharedMemory,
     PeerDied,
     PermissionDenied,
@@ -35,6 +36,7 @@ from zcipc.waiting import Waiting
 
 __all__ = [
     "Client", "Closed", "Connection", "CorruptSegment", "ForeignSegment", "InvalidSegment", "Ipc", "Listener", "LoanOpen",
-    "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfSharedMemory", "PeerDied", "PermissionDenied", "Pipe", "Statistics",
-    "TimedOut", "VersionMismatch", "Waiting", "ZcipcError", "__version__", "ipc_destroy", "ipc_init", "ipc_receive", "ipc_send",
+    "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors", "OutOfSharedMemory", "PeerDied", "PermissionDenied",
+    "Pipe", "Statistics", "TimedOut", "VersionMismatch", "Waiting", "ZcipcError", "__version__", "ipc_destroy", "ipc_init",
+    "ipc_receive", "ipc_send",
 ]  # fmt: skip

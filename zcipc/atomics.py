@@ -243,3 +243,4 @@ def is_readable(_context: Any, descriptor: Any) -> Any:
 
 
 close_descriptor = types.ExternalFunction("close", types.int32(types.int32))
+kill = types.ExternalFunction("kill", types.int32(types.int32, types.int32))

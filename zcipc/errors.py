@@ -58,3 +58,7 @@ class NameTaken(ZcipcError, FileExistsError):
 
 class OutOfSharedMemory(ZcipcError, MemoryError):
     """`/dev/shm` has no room for the segment."""
+
+
+class OutOfDescriptors(ZcipcError, OSError):
+    """This process, or the system, has as many files open as it may."""

@@ -1,11 +1,12 @@
 """Who sits at each end: the identity of a process, and whether it lives."""
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from zcipc.atomics import close_descriptor, is_readable, pidfd_open
+from zcipc.atomics import close_descriptor, is_readable, kill, pidfd_open
 from zcipc.compiled import jit
 
 _STATE, _START_TIME = 0, 19  # fields of /proc/PID/stat counted after the name, see proc(5)
@@ -45,7 +46,10 @@ class Identity:
         """Whether the process still runs. A zombie does not; one in another pid namespace is taken to be."""
         if self.namespace != _own_namespace():
             return True
-        fields = _stat(self.pid)
+        try:
+            fields = _stat(self.pid)
+        except OSError:
+            return _exists(self.pid)  # no descriptor left to look closer
         return fields is not None and fields[_STATE] not in _DEAD_STATES and int(fields[_START_TIME]) == self.start_time
 
 
@@ -62,6 +66,15 @@ def _stat(pid: int) -> list[bytes] | None:
     finally:
         os.close(file)
     return line.rpartition(b")")[2].split()  # the name before it may hold spaces and parentheses
+
+
+def _exists(pid: int) -> bool:
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
 
 
 def _own_namespace() -> int:
@@ -82,8 +95,8 @@ def has_ended(pid):
     if pid <= 0:
         return False
     descriptor = pidfd_open(pid)
-    if descriptor < 0:
-        return True
+    if descriptor < 0:  # no such process; or no descriptor left, and then a zombie is taken to live
+        return kill(pid, 0) != 0
     ended = is_readable(descriptor)
     close_descriptor(descriptor)
     return ended

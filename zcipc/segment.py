@@ -17,7 +17,16 @@ import weakref
 from pathlib import Path
 from typing import Self
 
-from zcipc.errors import CorruptSegment, ForeignSegment, NameNotFound, NameTaken, OutOfSharedMemory, VersionMismatch
+from zcipc.errors import (
+    CorruptSegment,
+    ForeignSegment,
+    NameNotFound,
+    NameTaken,
+    OutOfDescriptors,
+    OutOfSharedMemory,
+    PermissionDenied,
+    VersionMismatch,
+)
 from zcipc.peer import Identity
 from zcipc.shared_memory import SharedMemory
 
@@ -64,27 +73,19 @@ class Segment:
 
         Raises:
             NameTaken: there is a segment of this name.
-            OutOfSharedMemory: `/dev/shm` has not enough room.
+            OutOfSharedMemory: `/dev/shm`, or the memory this process may use, has not enough room.
+            OutOfDescriptors, PermissionDenied: the system says so.
         """
         name = PREFIX + (name or secrets.token_hex(16))
+        memory = None
         try:
             memory = SharedMemory(name=name, create=True, size=size)
-        except FileExistsError:
-            raise NameTaken(f"a shared-memory segment {name} exists already") from None
-        except OverflowError:
-            raise OutOfSharedMemory(_no_room(size)) from None
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            raise OutOfSharedMemory(_no_room(size)) from None
-        try:
             _reserve(name, size)
-        except OSError as error:
-            memory.close()
-            memory.unlink()
-            if error.errno not in _NO_ROOM:
-                raise
-            raise OutOfSharedMemory(_no_room(size)) from None
+        except (OSError, OverflowError) as error:
+            if memory is not None:
+                memory.close()
+                memory.unlink()
+            raise _named(error, name, size) from None
         segment = cls(memory, name, created=True)
         creator = Identity.own()
         header = (_MAGIC, VERSION, kind.encode().ljust(8), size, creator.pid, creator.start_time, creator.namespace)
@@ -107,6 +108,8 @@ class Segment:
             ) from None
         except ValueError:  # an empty file cannot be mapped
             raise ForeignSegment(f"{name} is empty, so it is not a segment of zcipc") from None
+        except OSError as error:
+            raise _named(error, name, 0) from None
         try:
             _check(kind, name, memory)
         except BaseException:
@@ -225,6 +228,24 @@ def _check(kind: str, name: str, memory: SharedMemory) -> None:
         raise ForeignSegment(f"{name} holds {found_kind!r}, not {kind!r}")
     if size != memory.size:
         raise CorruptSegment(f"{name} says it has {size:,} bytes and has {memory.size:,}: it was truncated or overwritten")
+
+
+def _named(error: OSError | OverflowError, name: str, size: int) -> Exception:
+    """The error of this package for what the system said about segment `name`; the same one if there is none."""
+    number = error.errno if isinstance(error, OSError) else errno.EFBIG
+    if number == errno.EEXIST:
+        return NameTaken(f"a shared-memory segment {name} exists already")
+    if number in _NO_ROOM:
+        return OutOfSharedMemory(_no_room(size))
+    if number in (errno.EMFILE, errno.ENFILE):
+        return OutOfDescriptors(
+            number, f"no file descriptor is left for {name}: close what is not needed, or raise `ulimit -n`"
+        )
+    if number in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(
+            f"this user may not use {DIRECTORY / name}: it is another user's, or the directory is read-only"
+        )
+    return error
 
 
 def _no_room(size: int) -> str:

@@ -13,6 +13,7 @@ if sys.version_info >= (3, 13):
 
     SharedMemory = functools.partial(shared_memory.SharedMemory, track=False)
 else:
+    import errno
     import mmap
     import os
 
@@ -28,7 +29,7 @@ else:
             except posix_ipc.ExistentialError as error:
                 raise (FileExistsError if create else FileNotFoundError)(str(error)) from None
             except posix_ipc.PermissionsError as error:
-                raise PermissionError(str(error)) from None
+                raise PermissionError(errno.EACCES, str(error)) from None
             self.name = name
             try:
                 self.size = os.fstat(memory.fd).st_size

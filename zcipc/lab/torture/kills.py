@@ -7,7 +7,7 @@ call had committed, and that never arrives, is known to be lost.
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any
@@ -28,11 +28,15 @@ def channels(random: Random) -> Tally:
     """One round: victims at one end of a connection, that send, lend, receive and borrow until they die."""
     tally = Tally()
     for _ in range(_KILLS):
-        _kill_one(random, tally)
+        torment(random, tally, lambda *_: None)
     return tally
 
 
-def _kill_one(random: Random, tally: Tally) -> None:
+Torment = Callable[[Victim, Connection, Ledger], None]
+
+
+def torment(random: Random, tally: Tally, before: Torment) -> None:
+    """A victim that talks to a survivor, until `before(victim, the survivor's end, its ledger)` is over and it is killed."""
     seed, capacity = random.getrandbits(32), 1 << random.randint(12, 17)
     waiting = random.choice(list(Waiting))
     step = f"victim {seed} of {capacity} bytes, waiting {waiting.name}"
@@ -46,6 +50,7 @@ def _kill_one(random: Random, tally: Tally) -> None:
             ledger = Ledger()
             eventually(lambda: bool(progress[_COMMITTED] or progress[_RECEIVED]), within=0.05)
             _keep_busy(ours, ledger, Random(seed + 1), random.uniform(0, _LONGEST_LIFE_S))
+            before(victim, ours, ledger)
             victim.kill()
             tally.kills += 1
             with _in_time(tally, step):

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from zcipc.lab.errors import LabError, UsageError
 from zcipc.lab.progress import report
-from zcipc.lab.torture import corruption, kills, sabotage, sweep
+from zcipc.lab.torture import corruption, exhaustion, kills, sabotage, stops, sweep
 from zcipc.lab.torture.tally import FAULTS, Tally
 
 ROUNDS: Mapping[str, Callable[[Random], Tally]] = {
@@ -25,8 +25,10 @@ ROUNDS: Mapping[str, Callable[[Random], Tally]] = {
     "kills": kills.channels,
     "pairs": kills.pairs,
     "semaphores": kills.semaphores,
+    "stops": stops.stops,
     "corruption": corruption.corruption,
     "sabotage": sabotage.sabotage,
+    "exhaustion": exhaustion.exhaustion,
 }
 STANDARD_OUTPUT = "-"
 
