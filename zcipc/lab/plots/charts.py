@@ -32,7 +32,7 @@ def ping_pong(frame: pd.DataFrame) -> ThemedFigure:
         _by_size(rows[0], summary, _limit_of(summary))
         rows[0, 0].set_ylabel("round-trip time")
         _letter(rows)
-        _transport_legend(figure, summary)
+        transport_legend(figure, summary)
     return figure
 
 
@@ -57,7 +57,7 @@ def latency(frame: pd.DataFrame, quantiles: pd.DataFrame, message_bytes: int | N
             axes.set_title(f"{RUNTIMES[runtime]}, {style.format_bytes(size)}")
         rows[1, 0].set_ylabel("one-way latency")
         _letter(rows)
-        _transport_legend(figure, summary)
+        transport_legend(figure, summary)
     return figure
 
 
@@ -71,7 +71,7 @@ def injection(frame: pd.DataFrame) -> ThemedFigure:
     summary = summarise(frame[~frame["warmup"]], by=keys, value="messages_per_s")
     limit = summary[summary["transport"] == LIMIT]
     drawn = summary[summary["transport"] != LIMIT]
-    transports, runtimes = _transports(drawn), _runtimes(drawn)
+    transports, runtimes = transports_of(drawn), _runtimes(drawn)
     columns = [(size, runtime) for size in _sizes(drawn) for runtime in runtimes]
     volumes = sorted(drawn["volume_messages"].unique())
     levels = dict(zip(volumes, style.sequence(len(volumes)), strict=True))
@@ -83,11 +83,11 @@ def injection(frame: pd.DataFrame) -> ThemedFigure:
         panels = figure.subplots(len(transports), len(columns), sharex=True, squeeze=False)
         for column, (size, runtime) in enumerate(columns):
             sized, bound = (rows[rows["message_bytes"] == size] for rows in (drawn, limit))
-            view = _view(sized, bound)
+            view = view_of(sized, bound)
             for axes, transport in zip(panels[:, column], transports, strict=True):
                 cell = sized[(sized["transport"] == transport) & (sized["runtime"] == runtime)]
                 for volume, line in cell.groupby("volume_messages"):
-                    _median_and_band(axes, line, "interval_s", levels[volume].line)
+                    median_and_band(axes, line, "interval_s", levels[volume].line)
                 _injection_limit(axes, bound)
                 axes.set_yscale("log")
                 axes.set_ylim(view)
@@ -160,7 +160,7 @@ def _copy_bandwidth(axes: Axes, copies: pd.DataFrame) -> None:
     summary = summarise(copies, by=["message_bytes"], value="value")
     for column in ("value", "low", "high"):
         summary[column] /= 1e9
-    _median_and_band(axes, summary, "message_bytes", {**TRANSPORTS["zcipc"].line, "label": None})
+    median_and_band(axes, summary, "message_bytes", {**TRANSPORTS["zcipc"].line, "label": None})
     style.size_axis(axes, _sizes(summary))
     axes.set_ylim(0, 1.15 * summary["value"].max())
     axes.set_xlabel(MESSAGE_SIZE)
@@ -182,10 +182,10 @@ def _by_size(panels: Iterable[Axes], summary: pd.DataFrame, limit: pd.DataFrame)
     drawn = summary[summary["transport"] != LIMIT]
     for axes, runtime in zip(panels, _runtimes(summary), strict=True):
         _transport_lines(axes, drawn[drawn["runtime"] == runtime], "message_bytes")
-        _limit_line(axes, limit)
+        limit_line(axes, limit)
         style.size_axis(axes, _sizes(drawn))
         axes.set_yscale("log")
-        axes.set_ylim(_view(drawn, limit))
+        axes.set_ylim(view_of(drawn, limit))
         style.time_axis(axes.yaxis)
         axes.set_xlabel(MESSAGE_SIZE)
 
@@ -204,7 +204,7 @@ def _by_quantile(panels: Iterable[Axes], tail: pd.DataFrame, limit: pd.Series) -
         axes.xaxis.set_major_formatter(FuncFormatter(lambda rarity, _: f"{100 * (1 - 1 / rarity):.4g} %"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_yscale("log")
-        axes.set_ylim(_view(drawn, limit.to_frame()))
+        axes.set_ylim(view_of(drawn, limit.to_frame()))
         style.time_axis(axes.yaxis)
         for value in limit:
             axes.axhline(value, color=style.LIMIT_GREY, linewidth=0.8, gid=LIMIT)
@@ -214,15 +214,15 @@ def _by_quantile(panels: Iterable[Axes], tail: pd.DataFrame, limit: pd.Series) -
 
 def _transport_lines(axes: Axes, rows: pd.DataFrame, x: str, marked: Sequence[float] | None = None) -> None:
     """Draw each transport against `x`, with a marker at every point or at those nearest to `marked`."""
-    for transport in _transports(rows):
+    for transport in transports_of(rows):
         line = rows[rows["transport"] == transport].sort_values(x)
         options = dict(style.look(transport).line)
         if marked is not None:
             options["markevery"] = sorted({int((line[x] - place).abs().argmin()) for place in marked})
-        _median_and_band(axes, line, x, options)
+        median_and_band(axes, line, x, options)
 
 
-def _median_and_band(axes: Axes, rows: pd.DataFrame, x: str, options: Mapping[str, Any]) -> None:
+def median_and_band(axes: Axes, rows: pd.DataFrame, x: str, options: Mapping[str, Any]) -> None:
     axes.fill_between(rows[x], rows["low"], rows["high"], color=options["color"], alpha=0.2, linewidth=0)
     axes.plot(rows[x], rows["value"], **options)
 
@@ -232,7 +232,7 @@ def _limit_of(summary: pd.DataFrame) -> pd.DataFrame:
     return summary[summary["transport"] == LIMIT].sort_values("message_bytes")
 
 
-def _limit_line(axes: Axes, limit: pd.DataFrame) -> None:
+def limit_line(axes: Axes, limit: pd.DataFrame) -> None:
     if limit.empty:
         return
     axes.plot(limit["message_bytes"], limit["value"], color=style.LIMIT_GREY, linewidth=0.8, gid=LIMIT)
@@ -266,7 +266,7 @@ def _interval_axis(axes: Axes, intervals: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _view(*summaries: pd.DataFrame) -> tuple[float, float]:
+def view_of(*summaries: pd.DataFrame) -> tuple[float, float]:
     """Limits of a logarithmic axis around every median. A band may leave it: with few launches it is wide."""
     values = pd.concat([summary["value"] for summary in summaries if not summary.empty])
     return float(values.min()) / 1.8, float(values.max()) * 1.8
@@ -279,13 +279,13 @@ def _letter(panels: Any) -> None:
             axes.set_title(f"({letter})  {axes.get_title(loc='left')}".rstrip())
 
 
-def _transport_legend(figure: ThemedFigure, summary: pd.DataFrame) -> None:
-    handles = [Line2D([], [], **style.look(transport).line) for transport in _transports(summary)]
+def transport_legend(figure: ThemedFigure, summary: pd.DataFrame) -> None:
+    handles = [Line2D([], [], **style.look(transport).line) for transport in transports_of(summary)]
     columns = 3 if figure.get_figwidth() > style.SINGLE_COLUMN else 2
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=2.0)
 
 
-def _transports(frame: pd.DataFrame) -> list[str]:
+def transports_of(frame: pd.DataFrame) -> list[str]:
     """The transports of `frame` that are series, in legend order; ValueError for one without a look."""
     present = set(frame["transport"].unique()) - {LIMIT}
     for transport in present:
