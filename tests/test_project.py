@@ -38,6 +38,7 @@ LAB = (
     "variants",
     "experiments",
     "design_choices",
+    "realtime",
     "plots",
     "claims",
     "article",

@@ -118,6 +118,14 @@ STEPS: tuple[Step, ...] = (
         seconds=_seconds(15, 35, 240),
     ),
     Step(
+        "11_realtime",
+        "a periodic task beside load",
+        measures=True,
+        tables=("realtime",),
+        figures=("fig12_realtime",),
+        seconds=_seconds(15, 60, 260),
+    ),
+    Step(
         "article",
         "the article, with the numbers just measured",
         notebook=False,

@@ -9,6 +9,7 @@ from zcipc.lab.plots.diagrams import (
     fig4_implementation,
 )
 from zcipc.lab.plots.peers import peers, peers_by_size
+from zcipc.lab.plots.realtime import realtime
 
 __all__ = [
     "design_choices",
@@ -22,4 +23,5 @@ __all__ = [
     "peers",
     "peers_by_size",
     "ping_pong",
+    "realtime",
 ]

@@ -142,6 +142,9 @@ TRANSPORTS: Mapping[str, Look] = {
 }
 """Every transport that is a series of its own, in the order of legends and rows."""
 
+SPINNING = Look("zcipc (spinning)", "#1d2f5c", "P", (1.2, 1.2, 4.0, 1.2))
+"""A series of the real-time experiment alone."""
+
 LIMIT = "limit"
 LIMIT_LABEL = "the limit"
 
