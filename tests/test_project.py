@@ -50,6 +50,7 @@ LAB = (
     "explorer",
     "bench",
     "torture",
+    "faults",
     "runner",
 )
 

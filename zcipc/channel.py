@@ -79,7 +79,7 @@ class Channel(Handle):
         self._seat = seat
         self._waiting = waiting
         self._memory = segment.buffer
-        self._capacity = (segment.size - _DATA_OFFSET) // 2
+        self._capacity = queue_capacity(segment.size)
         if self._capacity < ring.LINE or self._capacity & (self._capacity - 1):
             raise CorruptSegment(f"{segment.name} has queues of {self._capacity:,} bytes, which no channel has")
         self._shared = False  # another process may hold this end too, and use it first
@@ -95,7 +95,7 @@ class Channel(Handle):
         self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         self._words = self._block[(self.end - self._block.ctypes.data) // 8 :]
         for side, index in ((ops.PRODUCER, seat), (ops.CONSUMER, 1 - seat)):
-            self._set(side + ring.CONTROL, segment.address + SEATS_END + index * ring.CONTROL_BYTES)
+            self._set(side + ring.CONTROL, segment.address + control_offset(index))
             self._set(side + ring.DATA, segment.address + _DATA_OFFSET + index * self._capacity)
             self._set(side + ring.CAPACITY, self._capacity)
             self._set(side + ring.FLOOR, ring.NO_FLOOR)
@@ -407,6 +407,16 @@ class Channel(Handle):
     def __repr__(self) -> str:
         state = ("open", "not used yet", "closed", "the parent's")[self._get(ops.STATE)]
         return f"<{type(self).__name__} {self._segment.name}, end {self._seat}, {state}>"
+
+
+def queue_capacity(segment_size: int) -> int:
+    """Bytes of each of the two queues in a segment of `segment_size` bytes."""
+    return (segment_size - _DATA_OFFSET) // 2
+
+
+def control_offset(index: int) -> int:
+    """Where in the segment the control lines of the queue lie that seat `index` sends to."""
+    return SEATS_END + index * ring.CONTROL_BYTES
 
 
 def create_segment(capacity: int) -> Segment:

@@ -19,7 +19,7 @@ _PID = 0 * WORD  # 0 while it is free; whoever changes that has the seat
 _START_TIME = 1 * WORD
 _NAMESPACE = 2 * WORD
 _TAKEN = 3 * WORD  # 1 once the words above are all there
-_IDENTITY = struct.Struct("<3q")  # these words
+_SEAT = struct.Struct("<4q")  # these words
 
 
 @jit
@@ -69,7 +69,16 @@ def take_seat(segment: Segment, index: int) -> None:
 
 def seated(segment: Segment, index: int) -> Identity | None:
     """Who has seat `index`, or None while it is free."""
-    if _entries.is_taken(seat_address(segment, index)):
-        return Identity(*_IDENTITY.unpack_from(segment.buffer, HEADER_BYTES + index * LINE))
-    pid, *_ = _IDENTITY.unpack_from(segment.buffer, HEADER_BYTES + index * LINE)
-    return None if pid == 0 else Identity.of_the_dead(pid)  # killed while it sat down: nobody can have the seat any more
+    return _holder(segment.buffer, index, taken=_entries.is_taken(seat_address(segment, index)))
+
+
+def seat_holder(memory: bytes, index: int) -> Identity | None:
+    """The same, as an onlooker sees it in a copy of the first `SEATS_END` bytes of a segment."""
+    return _holder(memory, index, taken=_SEAT.unpack_from(memory, HEADER_BYTES + index * LINE)[-1] != 0)
+
+
+def _holder(memory: bytes | memoryview, index: int, taken: bool) -> Identity | None:
+    *identity, _ = _SEAT.unpack_from(memory, HEADER_BYTES + index * LINE)
+    if taken:
+        return Identity(*identity)
+    return None if identity[0] == 0 else Identity.of_the_dead(identity[0])  # killed while it sat down: lost for good

@@ -15,7 +15,7 @@ import struct
 import time
 import weakref
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from zcipc.errors import (
     CorruptSegment,
@@ -39,6 +39,15 @@ _MADV_POPULATE_WRITE = 23
 _HALF_MADE_S = 60  # seconds; making a segment takes milliseconds
 _MAGIC = b"zcipc\x00\r\n"
 _HEADER = struct.Struct("<8sq8sq3q")  # magic, version, kind, size, creator: pid, start time, namespace
+
+
+class Header(NamedTuple):
+    """What a segment says of itself."""
+
+    version: int
+    kind: str
+    size: int  # bytes
+    creator: Identity
 
 
 class Segment:
@@ -118,7 +127,7 @@ class Segment:
         return cls(memory, name, created=False)
 
     def creator(self) -> Identity:
-        return _creator(self.buffer)
+        return _unpacked(self.buffer).creator
 
     def unlink(self) -> None:
         """Remove the name, whoever created it. Mappings stay; nobody can attach any more. Idempotent."""
@@ -176,6 +185,12 @@ def mapping_address(buffer: memoryview | mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
+def read_header(memory: bytes | memoryview) -> Header | None:
+    """What the segment that begins with `memory` says of itself; None if zcipc did not make it, or not sign it yet."""
+    ours = len(memory) >= _HEADER.size and bytes(memory[: len(_MAGIC)]) == _MAGIC
+    return _unpacked(memory) if ours else None
+
+
 def stale_segments() -> list[Path]:
     """Segments of this package below `/dev/shm` whose creator is dead, or died before it could sign them."""
     return [path for path in sorted(DIRECTORY.glob(PREFIX + "*")) if _is_stale(path)]
@@ -200,12 +215,13 @@ def _is_stale(path: Path) -> bool:
         return False  # gone meanwhile, or another user's
     if not any(header):  # its creator has not come so far as to sign it, or was killed before
         return age > _HALF_MADE_S
-    ours = len(header) == _HEADER.size and header.startswith(_MAGIC)
-    return ours and not _creator(header).is_alive()
+    signed = read_header(header)
+    return signed is not None and not signed.creator.is_alive()
 
 
-def _creator(header: bytes | memoryview) -> Identity:
-    return Identity(*_HEADER.unpack_from(header)[4:])
+def _unpacked(memory: bytes | memoryview) -> Header:
+    _, version, kind, size, *creator = _HEADER.unpack_from(memory)
+    return Header(version, kind.decode(errors="replace").rstrip(), size, Identity(*creator))
 
 
 def _reserve(name: str, size: int) -> None:
@@ -217,17 +233,19 @@ def _reserve(name: str, size: int) -> None:
 
 
 def _check(kind: str, name: str, memory: SharedMemory) -> None:
-    if memory.size < HEADER_BYTES or bytes(memory.buf[:8]) != _MAGIC:
+    header = read_header(memory.buf)
+    if memory.size < HEADER_BYTES or header is None:
         raise ForeignSegment(f"{name} was not made by zcipc")
-    _, version, found_kind, size, *_ = _HEADER.unpack_from(memory.buf)
-    if version != VERSION:
+    if header.version != VERSION:
         raise VersionMismatch(
-            f"{name} has layout version {version}, this zcipc understands {VERSION}: run the same version at both ends"
+            f"{name} has layout version {header.version}, this zcipc understands {VERSION}: run the same version at both ends"
         )
-    if found_kind != kind.encode().ljust(8):
-        raise ForeignSegment(f"{name} holds {found_kind!r}, not {kind!r}")
-    if size != memory.size:
-        raise CorruptSegment(f"{name} says it has {size:,} bytes and has {memory.size:,}: it was truncated or overwritten")
+    if header.kind != kind:
+        raise ForeignSegment(f"{name} holds {header.kind!r}, not {kind!r}")
+    if header.size != memory.size:
+        raise CorruptSegment(
+            f"{name} says it has {header.size:,} bytes and has {memory.size:,}: it was truncated or overwritten"
+        )
 
 
 def _named(error: OSError | OverflowError, name: str, size: int) -> Exception:

@@ -23,6 +23,9 @@ class MultiprocessingPipe(base.Peer):
         connection = self._connections[index]
         return base.CopyingEnd(connection.send_bytes, connection.recv_bytes)
 
+    def leave(self, index: int) -> None:
+        self._connections[index].close()
+
     def close(self) -> None:
         for connection in self._connections:
             connection.close()
