@@ -51,6 +51,7 @@ LAB = (
     "bench",
     "torture",
     "faults",
+    "soak",
     "runner",
 )
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from zcipc._version import __version__
-from zcipc.commands import bench, claims, clean, doctor, faults, figures, ls, reproduce, status, torture
+from zcipc.commands import bench, claims, clean, doctor, faults, figures, ls, reproduce, soak, status, torture
 
-_COMMANDS = (reproduce, figures, status, claims, bench, torture, faults, doctor, ls, clean)
+_COMMANDS = (reproduce, figures, status, claims, bench, torture, soak, faults, doctor, ls, clean)
 
 _EXAMPLES = """\
 examples:

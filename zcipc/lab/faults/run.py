@@ -1,6 +1,6 @@
 """Every fault on every peer, several times, as a table; kept as data, with versions and machine.
 
-`data/faults/peers.json` holds the last figures that were kept. The table in RELIABILITY.md and the article's are made of it.
+`data/faults.json` holds the last figures that were kept. The table in RELIABILITY.md and the article's are made of it.
 """
 
 import json
@@ -26,7 +26,7 @@ from zcipc.lab.progress import report
 from zcipc.lab.torture.processes import Victim, eventually
 
 SYSTEMS = ("zcipc", "mp_pipe", "mp_queue", "mp_simple_queue", "faster_fifo", "kickmsg", "iceoryx2")
-KEPT = Path("data/faults/peers.json")
+KEPT = Path("data/faults.json")
 """Below the root of the repository."""
 NOT_INSTALLED = "not installed"
 _LIMIT_S = 20.0  # for one repetition; the longest takes five
