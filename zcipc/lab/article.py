@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import typst
 
-from zcipc.lab import machine, stats
+from zcipc.lab import machine, reliability, stats
 from zcipc.lab.claims import Claim, overall
 from zcipc.lab.claims import load as load_claims
 from zcipc.lab.effects import effects as effects_of
@@ -107,6 +107,7 @@ def numbers(run: Run) -> Record:
         "latency": _times(tables.get("latency"), {"median": "p50_ns", "p99": "p99_ns"}),
         "peers": _peers(tables.get("peers"), tables.get("peers_failures")),
         "claims": _claims(load_claims(run.root / "paper" / "claims.yml"), tables.get("claims")),
+        "reliability": reliability.facts(run.root),
         "design_choices": _design_choices(tables.get("design_choices")),
         "figures": {name: _figure(run, name) for name in FIGURES},
     }

@@ -151,14 +151,6 @@ def _share(count: int, times: int) -> str:
     return "" if count == times else f" {count}/{times}"
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """`summary` as a table in Markdown, systems as lines: there are fewer words in a title of theirs."""
-    cells = summary(rows)
-    lines = [["fault", *cells.columns], ["---"] * (1 + len(cells.columns))]
-    lines += [[fault, *row] for fault, row in zip(cells.index, cells.to_numpy().tolist(), strict=True)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def load(path: Path) -> pd.DataFrame:
     """The rows that `keep` wrote."""
     return pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"])
