@@ -52,7 +52,10 @@ def test_python_m_zcipc_is_the_same_program():
     assert done.stdout == f"zcipc {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["reproduce"], ["figures"], ["status"], ["claims"], ["doctor"], ["clean"]])
+COMMANDS = ("reproduce", "figures", "status", "claims", "doctor", "clean", "ls", "soak", "faults")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main([*command, "--help"])
