@@ -10,6 +10,7 @@ from support import Child
 
 import zcipc
 from zcipc import CorruptSegment, ForeignSegment, NameNotFound, NameTaken, OutOfSharedMemory, VersionMismatch
+from zcipc import segment as module
 from zcipc.segment import DIRECTORY, HEADER_BYTES, PREFIX, Segment, clean, stale_segments
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -177,6 +178,18 @@ def test_the_last_name_stays_until_the_creator_exits_once_told_to_others(segment
     segment.close()
     assert path_of(segment).exists()
     path_of(segment).unlink()
+
+
+def test_a_name_that_was_used_is_not_remembered():
+    """A process that hands out connections for months must not keep something of each."""
+    names = []
+    for _ in range(3):
+        segment = Segment.create("test", SIZE)
+        segment.leave_name()
+        segment.close()
+        names.append(segment.name)
+        path_of(segment).unlink()  # as whoever takes the second seat does
+    assert len({name for name, _ in module._left} & set(names)) == 1, "the last one is only forgotten with the next"
 
 
 @pytest.mark.parametrize("size", [1 << 45, 1 << 50, 1 << 60])

@@ -157,7 +157,9 @@ class Segment:
     def leave_name(self) -> None:
         """Keep the name beyond this object, until its creator exits: another process was told it and may still attach."""
         if self._unlink.detach():
-            atexit.register(_unlink_in_creator, self.name, self._created_by)
+            for left in [left for left in tuple(_left) if not (DIRECTORY / left[0]).exists()]:
+                _left.discard(left)  # somebody came: a process that hands out many connections must not remember them all
+            _left.add((self.name, self._created_by))
 
     def retain(self) -> Self:
         """The same segment for one user more: it takes one `close()` more."""
@@ -280,6 +282,12 @@ def _unlink_in_creator(name: str, creator_pid: int | None) -> None:
             (DIRECTORY / name).unlink()
 
 
+@atexit.register
+def _unlink_left() -> None:
+    for name, creator_pid in tuple(_left):
+        _unlink_in_creator(name, creator_pid)
+
+
 def _close_mapping(memory: SharedMemory) -> None:
     _closing.append(memory)
     _closing[:] = [memory for memory in _closing if not _closed(memory)]
@@ -294,3 +302,4 @@ def _closed(memory: SharedMemory) -> bool:
 
 
 _closing: list[SharedMemory] = []
+_left: set[tuple[str, int | None]] = set()  # names, with their creators, that processes were told and may not have come to
