@@ -38,6 +38,7 @@ LAB = (
     "variants",
     "experiments",
     "design_choices",
+    "headlines",
     "realtime",
     "plots",
     "claims",

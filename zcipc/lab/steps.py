@@ -118,6 +118,14 @@ STEPS: tuple[Step, ...] = (
         seconds=_seconds(15, 35, 240),
     ),
     Step(
+        "10_headlines",
+        "the headlines of the related work, and the closest here",
+        measures=True,
+        tables=("headlines",),
+        figures=("fig11_headlines",),
+        seconds=_seconds(12, 30, 60),
+    ),
+    Step(
         "11_realtime",
         "a periodic task beside load",
         measures=True,

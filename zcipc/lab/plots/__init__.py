@@ -8,6 +8,7 @@ from zcipc.lab.plots.diagrams import (
     fig3_message_copy,
     fig4_implementation,
 )
+from zcipc.lab.plots.headlines import headlines
 from zcipc.lab.plots.peers import peers, peers_by_size
 from zcipc.lab.plots.realtime import realtime
 
@@ -17,6 +18,7 @@ __all__ = [
     "fig2_shared_memory",
     "fig3_message_copy",
     "fig4_implementation",
+    "headlines",
     "injection",
     "latency",
     "machine_timer",

@@ -15,7 +15,7 @@ from zcipc.lab.torture.processes import Victim
 
 AVAILABLE = platform.machine() == "x86_64"
 
-_TRACEME, _PEEKTEXT, _POKETEXT, _CONT, _SINGLESTEP, _GETREGS, _SETREGS = 0, 1, 4, 7, 9, 12, 13
+_TRACEME, _PEEKTEXT, _POKETEXT, _CONT, _SINGLESTEP, _GETREGS, _SETREGS, _SYSCALL = 0, 1, 4, 7, 9, 12, 13, 24
 _BREAK = 0xCC  # int3
 
 
@@ -62,6 +62,18 @@ def be_traced() -> None:
     if _libc.ptrace(_TRACEME, 0, None, None) != 0:
         raise NotTraced(f"ptrace is not allowed here: {os.strerror(ctypes.get_errno())}")
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def system_calls(victim: Victim) -> int:
+    """How many system calls a victim makes from `be_traced` to its end."""
+    victim.wait()
+    stops = 0
+    while True:
+        if _libc.ptrace(_SYSCALL, victim.pid, None, None) != 0:
+            raise NotTraced(f"ptrace is not allowed here: {os.strerror(ctypes.get_errno())}")
+        if not os.WIFSTOPPED(victim.wait()):
+            return stops // 2 + 1  # a stop before and after each, and no second one for the last
+        stops += 1
 
 
 class Stepper:
