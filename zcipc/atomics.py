@@ -5,6 +5,7 @@ never hoisted out of a loop by the compiler (an array access is: numba#1351), bu
 `store_release` and `fence` order as in C11. Symbols of libc are looked up by name, which keeps compiled code cacheable.
 """
 
+import os
 import platform
 from typing import Any
 
@@ -32,6 +33,7 @@ MEMBARRIER_GLOBAL_EXPEDITED = 1 << 1
 MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 _POLLIN = 1
+_PATH_BYTES = 64
 
 
 def _word_at(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
@@ -242,5 +244,26 @@ def is_readable(_context: Any, descriptor: Any) -> Any:
     return types.boolean(types.int64), codegen
 
 
+@intrinsic
+def open_for_writing(_context: Any, pid: Any, descriptor: Any) -> Any:
+    """Open what descriptor `descriptor` of process `pid` stands for, once more and to write to; a descriptor, or -1."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
+        path = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), _PATH_BYTES))
+        pattern = context.insert_const_string(builder.module, "/proc/%ld/fd/%ld")
+        text = ir.IntType(8).as_pointer()
+        snprintf = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_I32, [text, _I64, text], var_arg=True), "snprintf"
+        )
+        path = builder.bitcast(path, text)
+        builder.call(snprintf, [path, _I64(_PATH_BYTES), pattern, *arguments])
+        opening = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, [text, _I32], var_arg=True), "open")
+        return builder.sext(builder.call(opening, [path, _I32(os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)]), _I64)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+read_descriptor = types.ExternalFunction("read", types.int64(types.int32, types.int64, types.int64))
+write_descriptor = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.int64))
 close_descriptor = types.ExternalFunction("close", types.int32(types.int32))
 kill = types.ExternalFunction("kill", types.int32(types.int32, types.int32))

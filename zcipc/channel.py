@@ -23,6 +23,7 @@ import numpy as np
 from zcipc import methods, ring
 from zcipc import operations as ops
 from zcipc.atomics import WORD
+from zcipc.doorbell import Doorbell, where_to_ring
 from zcipc.errors import (
     Closed,
     CorruptSegment,
@@ -83,6 +84,7 @@ class Channel(Handle):
         if self._capacity < ring.LINE or self._capacity & (self._capacity - 1):
             raise CorruptSegment(f"{segment.name} has queues of {self._capacity:,} bytes, which no channel has")
         self._shared = False  # another process may hold this end too, and use it first
+        self._next_look = 0.0  # when to look whether the peer's process lives; also for those who poll and never wait
         self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
         self._longest: int = ring.max_message.py_func(self._capacity)
         self._lent: deque[Kept] = deque()  # messages sent but still viewed here, oldest first
@@ -90,6 +92,7 @@ class Channel(Handle):
         self._spare_loan: Loan | None = None
         self._spare_borrow: Borrow | None = None
         self._owner: int | None = None
+        self._doorbell: Doorbell | None = None
         self._opening = threading.Lock()
         self._block = np.zeros(ops.END_WORDS + ring.LINE // 8, np.int64)
         self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
@@ -133,6 +136,8 @@ class Channel(Handle):
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether a message, or the end of all messages, is there within `timeout`."""
+        if entries.peek(self) == ops.DONE:
+            return True
         try:
             self._wait(lambda: self._check(entries.peek(self)) == ops.DONE or None, self._sleep_for_message, timeout)
         except TimedOut:
@@ -140,6 +145,22 @@ class Channel(Handle):
         except Closed:
             return True
         return True
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while a message, or the end of all messages, is there.
+
+        For `selectors`, asyncio and `multiprocessing.connection.wait`; not to be read from. From the first call on the end is
+        watched: the peer makes a system call whenever a message finds this end idle. The descriptor may be readable without a
+        message after the peer dropped a loan, and when several threads receive; `poll` knows.
+
+        Raises:
+            OSError: no descriptor is left, or the peer is in another pid namespace and could not ring.
+        """
+        self._require_open()
+        if self._doorbell is None:
+            with self._opening:
+                self._doorbell = self._doorbell or self._watch()
+        return self._doorbell.fileno()
 
     # --- zero-copy
 
@@ -170,6 +191,7 @@ class Channel(Handle):
         self._set(ops.STATE, ops.SHUT)
         if state == ops.OPEN or (state == ops.FRESH and not self._shared):
             entries.hang_up(self)
+        self._stop_watching()
         if not self._sleepers:
             self._unmap()
 
@@ -219,10 +241,12 @@ class Channel(Handle):
         """Call `attempt` until it has a result; sleep between the calls."""
         self._require_open()
         deadline = None if timeout is None else time.monotonic() + timeout
-        next_look = time.monotonic() + _SLICE_S
         while True:
             now = time.monotonic()
-            gone = self._peer_gone(look_at_process=now >= next_look)  # before the queue: what it sent comes first
+            look = now >= self._next_look
+            if look:
+                self._next_look = now + _SLICE_S
+            gone = self._peer_gone(look)  # before the queue: what it sent comes first
             result = attempt()
             if result is not None:
                 return result
@@ -230,9 +254,7 @@ class Channel(Handle):
                 raise gone()
             if deadline is not None and now >= deadline:
                 raise TimedOut(f"nothing happened on {self!r} within {timeout:g} s")
-            if now >= next_look:
-                next_look = now + _SLICE_S
-            limit = next_look if deadline is None else min(next_look, deadline)
+            limit = self._next_look if deadline is None else min(self._next_look, deadline)
             self._sleepers += 1
             try:
                 sleep(max(int((limit - now) * _NS_PER_S), 1))
@@ -348,7 +370,7 @@ class Channel(Handle):
         """What makes the error to raise, if the peer is gone. Not the error: a frame that keeps one is kept by it."""
         if entries.is_closed(self):
             return self._closed_by_peer
-        if look_at_process:
+        if look_at_process or (self._doorbell is not None and self._doorbell.tells_of_death()):
             peer = seated(self._segment, 1 - self._seat)
             if peer is not None and not peer.is_alive():
                 return functools.partial(self._peer_died, peer.pid)
@@ -359,6 +381,21 @@ class Channel(Handle):
 
     def _closed_by_peer(self) -> Closed:
         return Closed(f"the other end of {self!r} was closed, and all it sent is received")
+
+    # --- the descriptor
+
+    def _watch(self) -> Doorbell:
+        doorbell = Doorbell()
+        entries.watch(self, doorbell.fifo, doorbell.event, where_to_ring(os.getpid(), doorbell.fifo))
+        peer = seated(self._segment, 1 - self._seat)
+        if peer is not None:
+            doorbell.follow(peer)
+        return doorbell
+
+    def _stop_watching(self) -> None:
+        entries.stop_watching(self)
+        if self._doorbell is not None:
+            self._doorbell.close()
 
     # --- views of the memory
 
@@ -472,6 +509,7 @@ def _after_fork_in_child() -> None:
     for channel in list(_channels):
         channel._shared = True
         channel._opening = threading.Lock()  # a thread of the parent may hold the old one
+        channel._stop_watching()
         if channel._get(ops.STATE) == ops.OPEN:
             channel._set(ops.STATE, ops.FORKED)
 

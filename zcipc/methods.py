@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from zcipc import operations as ops
 from zcipc import ring
-from zcipc.atomics import WORD, futex_wake, load, store
+from zcipc.atomics import WORD, fence, futex_wake, load, store
 from zcipc.compiled import jit, jit_inline
+from zcipc.doorbell import EVENT, FIFO, find_door, forget_door
 from zcipc.native import (
     HANDLE_END,
     WINDOW_ADDRESS,
@@ -37,7 +38,15 @@ from zcipc.native import (
     save_thread,
 )
 from zcipc.object_code import cfunction
-from zcipc.waiting import close_bell, register_for_barrier, ring_bell, set_fenced
+from zcipc.waiting import (
+    WATCHED,
+    close_bell,
+    register_for_barrier,
+    ring_bell,
+    set_fenced,
+    watch_for_message,
+    watch_for_room,
+)
 
 VIEWED, HELD_BY_OTHERS = 1, 2
 
@@ -171,7 +180,7 @@ def _open_borrow(channel, window, spin_ns):
     store(window + WINDOW_LENGTH, ring.header_length(header))
     store(window + WINDOW_POSITION, load(end + ops.CONSUMER + ring.POSITION))
     store(window + WINDOW_REFERENCES, load(window))
-    ring.hold(end + ops.CONSUMER, header)
+    ops.hold(end, header)
     store(end + ops.HELD, load(end + ops.HELD) + 1)
     return header
 
@@ -235,7 +244,40 @@ def _open_end(channel, must_fence, must_be_fenced):
     if must_be_fenced:
         set_fenced(outgoing + ring.PRODUCER_BELL)
         set_fenced(incoming + ring.CONSUMER_BELL)
+    where = load(outgoing + ring.CONSUMER_BELL + WATCHED)
+    if where != 0:  # by a peer that could not know whom to follow: it will see that this process ends
+        find_door(where, end + ops.DOORBELL)
     store(end + ops.STATE, ops.OPEN)
+
+
+@jit
+def _watch(channel, fifo, event, where):
+    """Have a descriptor that is readable while a message is there, made of `fifo` and `event`; the peer rings at `where`."""
+    end = _end_of(channel)
+    doorbell = end + ops.DOORBELL
+    store(doorbell + EVENT, event + 1)
+    store(doorbell + FIFO, fifo + 1)
+    for bell in (
+        load(end + ops.CONSUMER + ring.CONTROL) + ring.CONSUMER_BELL,
+        load(end + ops.PRODUCER + ring.CONTROL) + ring.PRODUCER_BELL,
+    ):
+        set_fenced(bell)  # a barrier at each message would cost more
+        store(bell + WATCHED, where)
+    fence()  # before the look at the other seat: a peer that sits down now is seen there, or sees WATCHED
+    watch_for_message(end + ops.CONSUMER, doorbell)
+
+
+@jit
+def _watch_for_room(channel, length):
+    end = _end_of(channel)
+    watch_for_room(end + ops.PRODUCER, length, end + ops.DOORBELL)
+
+
+@jit
+def _stop_watching(channel):
+    doorbell = _end_of(channel) + ops.DOORBELL
+    store(doorbell + FIFO, 0)
+    forget_door(doorbell)
 
 
 @jit
@@ -245,8 +287,8 @@ def _hang_up(channel):
     outgoing, incoming = load(end + ops.PRODUCER + ring.CONTROL), load(end + ops.CONSUMER + ring.CONTROL)
     close_bell(outgoing + ring.PRODUCER_BELL)
     close_bell(incoming + ring.CONSUMER_BELL)
-    ring_bell(outgoing + ring.CONSUMER_BELL)
-    ring_bell(incoming + ring.PRODUCER_BELL)
+    ring_bell(outgoing + ring.CONSUMER_BELL, end + ops.DOORBELL, ring.NO_FLOOR)
+    ring_bell(incoming + ring.PRODUCER_BELL, end + ops.DOORBELL, ring.NO_FLOOR)
     futex_wake(outgoing + ring.PRODUCER_BELL)
     futex_wake(incoming + ring.CONSUMER_BELL)
 
@@ -270,6 +312,9 @@ class _Entries:
     await_room: Callable[..., None] = entry(_await_room, "OLL", no_result)
     open_end: Callable[..., None] = entry(_open_end, "OLL", no_result)
     hang_up: Callable[..., None] = entry(_hang_up, "O", no_result)
+    watch: Callable[..., None] = entry(_watch, "OLLL", no_result)
+    watch_for_room: Callable[..., None] = entry(_watch_for_room, "OL", no_result)
+    stop_watching: Callable[..., None] = entry(_stop_watching, "O", no_result)
     register_for_barrier: Callable[[], bool] = entry(register_for_barrier, "", new_bool)
 
 

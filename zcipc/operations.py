@@ -22,6 +22,7 @@ from zcipc.ring import (
     CONTROL,
     GAP,
     LINE,
+    NO_FLOOR,
     NOTHING,
     POSITION,
     PRODUCER_BELL,
@@ -36,6 +37,7 @@ from zcipc.waiting import (
     sleep_for_room,
     spin_for_message,
     spin_for_room,
+    watch_for_message,
 )
 
 # An end: offsets in its block.
@@ -46,6 +48,7 @@ LOAN = STATE + WORD  # payload address of the record being written in place, or 
 SPIN_NS = STATE + 2 * WORD
 PEER_SEAT = STATE + 3 * WORD  # address of the peer's seat in shared memory; its first word is the pid, 0 while it is free
 HELD = STATE + 4 * WORD  # messages that are being read in place
+DOORBELL = STATE + 5 * WORD  # see doorbell.py; its first word is 0 while the end is not watched
 END_WORDS = 3 * LINE // WORD
 
 # States of an end.
@@ -72,6 +75,18 @@ SLICE_NS = 50_000_000  # a wait ends at least this often to look for the peer's 
 
 
 @jit_inline
+def ring_consumer(end):
+    """Wake the other end if it waits for a message, after a commit."""
+    ring_bell(load(end + PRODUCER + CONTROL) + CONSUMER_BELL, end + DOORBELL, load(end + PRODUCER + POSITION))
+
+
+@jit_inline
+def ring_producer(end):
+    """Wake the other end if it waits for room, after a release."""
+    ring_bell(load(end + CONSUMER + CONTROL) + PRODUCER_BELL, end + DOORBELL, NO_FLOOR)
+
+
+@jit_inline
 def try_claim(end, length):
     """Payload address of room for `length` bytes, or AGAIN, CORRUPT, NOT_OPEN, LOANED, PEER_CLOSED. Never waits.
 
@@ -93,7 +108,7 @@ def _claim_anew(end, length):
     position = load(end + PRODUCER + POSITION)
     payload = ring.claim_anew(end + PRODUCER, length)
     if load(end + PRODUCER + POSITION) != position:  # a gap was published, and a consumer asleep must wake to pass it
-        ring_bell(load(end + PRODUCER + CONTROL) + CONSUMER_BELL)
+        ring_consumer(end)
     return AGAIN if payload == NOTHING else payload
 
 
@@ -102,7 +117,7 @@ def commit(end, length, tag):
     """Publish what was claimed and wake the other end."""
     store(end + LOAN, 0)
     ring.commit(end + PRODUCER, length, tag)
-    ring_bell(load(end + PRODUCER + CONTROL) + CONSUMER_BELL)
+    ring_consumer(end)
 
 
 @jit
@@ -110,7 +125,7 @@ def drop(end, length):
     """Give up what was claimed, leaving its bytes alone: somebody may still write there."""
     store(end + LOAN, 0)
     ring.commit_gap(end + PRODUCER, length)
-    ring_bell(load(end + PRODUCER + CONTROL) + CONSUMER_BELL)
+    ring_consumer(end)
 
 
 @jit_inline
@@ -134,6 +149,8 @@ def peek(end):
         if payload == GAP:
             return _pass_gaps(end)
         if payload == NOTHING:
+            if load(end + DOORBELL) != 0:
+                watch_for_message(end + CONSUMER, end + DOORBELL)
             return 0, AGAIN
     return header, payload
 
@@ -141,7 +158,9 @@ def peek(end):
 @jit
 def _pass_gaps(end):
     header, payload = ring.pass_gaps(end + CONSUMER)
-    ring_bell(load(end + CONSUMER + CONTROL) + PRODUCER_BELL)  # room for a producer asleep
+    if payload == NOTHING and load(end + DOORBELL) != 0:
+        watch_for_message(end + CONSUMER, end + DOORBELL)
+    ring_producer(end)  # room for a producer asleep
     return header, (AGAIN if payload == NOTHING else payload)
 
 
@@ -149,14 +168,24 @@ def _pass_gaps(end):
 def skip(end, header):
     """Go past the message under `header` and wake a producer that waits for its room."""
     ring.skip(end + CONSUMER, header)
-    ring_bell(load(end + CONSUMER + CONTROL) + PRODUCER_BELL)
+    ring_producer(end)
+    if load(end + DOORBELL) != 0:
+        peek(end)  # which keeps watch if that was the last
+
+
+@jit_inline
+def hold(end, header):
+    """Go past the message under `header`, and keep its room until `release`."""
+    ring.hold(end + CONSUMER, header)
+    if load(end + DOORBELL) != 0:
+        peek(end)
 
 
 @jit
 def release(end, position):
     """Give everything before `position` back to the producer and wake it."""
     release_until(end + CONSUMER, position)
-    ring_bell(load(end + CONSUMER + CONTROL) + PRODUCER_BELL)
+    ring_producer(end)
 
 
 @jit_inline

@@ -30,6 +30,7 @@ from zcipc.atomics import (
     store_release,
 )
 from zcipc.compiled import jit, jit_inline
+from zcipc.doorbell import ring_door, ring_own_door, silence_door
 from zcipc.ring import (
     CAPACITY,
     CONSUMER_BELL,
@@ -46,7 +47,10 @@ from zcipc.ring import (
 AWAKE = 0
 SLEEPING = 1
 CLOSED = 2
-FENCED = WORD  # offset of the word beside the bell
+# Offsets of the words beside the bell.
+FENCED = 1 * WORD
+WATCHED = 2 * WORD  # where to ring as well, because the sleeper may wait for a descriptor (see doorbell.py); 0: nowhere
+AWAITED = 3 * WORD  # of a watched consumer: the position of the record that it waits for
 
 EAGER_LOOKS = 200  # before the first pause and the first look at the clock: longer than an answer from the other core takes
 LOOKS_PER_CLOCK = 64
@@ -77,21 +81,32 @@ def set_fenced(bell):
 
 
 @jit_inline
-def ring_bell(bell):
-    """Wake whoever sleeps at `bell`, after a commit or a release."""
+def ring_bell(bell, doorbell, position):
+    """Wake whoever sleeps at `bell`, after a commit up to `position` or a release."""
     if load(bell + FENCED) != 0:
         fence()  # pairs with the fence in prepare_to_sleep()
     else:
         compiler_fence()  # pairs with the membarrier in prepare_to_sleep()
     if load(bell) == SLEEPING:
-        wake(bell)
+        wake(bell, doorbell, position)
 
 
 @jit
-def wake(bell):
-    """Wake the sleeper at `bell`, unless somebody else just did."""
+def wake(bell, doorbell, position):
+    """Wake the sleeper at `bell`, unless somebody else just did.
+
+    A watcher that took the record before its waker came here waits for the next one already: to ring now would announce a
+    message that is not there, and the watcher might block to receive it.
+    """
+    where = load(bell + WATCHED)
+    if where != 0:
+        fence()  # pairs with the exchange in prepare_to_sleep(): SLEEPING before AWAITED
+        if position <= load(bell + AWAITED):
+            return
     if compare_exchange(bell, SLEEPING, AWAKE) == SLEEPING:
         futex_wake(bell)
+        if where != 0:
+            ring_door(where, doorbell)
 
 
 @jit
@@ -109,6 +124,27 @@ def prepare_to_sleep(bell):
         fence()  # pairs with the fence in ring_bell()
     else:
         membarrier(MEMBARRIER_GLOBAL_EXPEDITED)  # pairs with the compiler_fence in ring_bell()
+
+
+@jit
+def watch_for_message(consumer, doorbell):
+    """Let the descriptor be readable from the next record, or the close, on, and not before."""
+    control, position = load(consumer + CONTROL), load(consumer + POSITION)
+    silence_door(doorbell)
+    store(control + CONSUMER_BELL + AWAITED, position)
+    prepare_to_sleep(control + CONSUMER_BELL)
+    header = load(consumer + DATA) + (position & (load(consumer + CAPACITY) - 1))
+    if load(header) != EMPTY or load(control + PRODUCER_BELL) == CLOSED:
+        ring_own_door(doorbell)
+
+
+@jit
+def watch_for_room(producer, length, doorbell):
+    """Let the descriptor be readable from when a record of `length` bytes fits, or the close, on."""
+    control = load(producer + CONTROL)
+    prepare_to_sleep(control + PRODUCER_BELL)
+    if can_claim(producer, length) or load(control + CONSUMER_BELL) == CLOSED:
+        ring_own_door(doorbell)
 
 
 @jit
