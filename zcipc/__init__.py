@@ -11,9 +11,10 @@ reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use 
 """
 
 from zcipc._version import __version__
-from zcipc.channel import Statistics
-from zcipc.connection import Connection, Pipe
+from zcipc.connection import Connection, Pipe, wait
+from zcipc.end import Statistics
 from zcipc.errors import (
+    BufferTooShort,
     Closed,
     CorruptSegment,
     ForeignSegment,
@@ -26,8 +27,10 @@ from zcipc.errors import (
     OutOfSharedMemory,
     PeerDied,
     PermissionDenied,
+    PickleRefused,
     TimedOut,
     VersionMismatch,
+    WrongDirection,
     ZcipcError,
 )
 from zcipc.ipc import Ipc, ipc_destroy, ipc_init, ipc_receive, ipc_send
@@ -35,8 +38,8 @@ from zcipc.listener import Client, Listener
 from zcipc.waiting import Waiting
 
 __all__ = [
-    "Client", "Closed", "Connection", "CorruptSegment", "ForeignSegment", "InvalidSegment", "Ipc", "Listener", "LoanOpen",
-    "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors", "OutOfSharedMemory", "PeerDied", "PermissionDenied",
-    "Pipe", "Statistics", "TimedOut", "VersionMismatch", "Waiting", "ZcipcError", "__version__", "ipc_destroy", "ipc_init",
-    "ipc_receive", "ipc_send",
+    "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment", "ForeignSegment", "InvalidSegment", "Ipc", "Listener",
+    "LoanOpen", "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors", "OutOfSharedMemory", "PeerDied",
+    "PermissionDenied", "PickleRefused", "Pipe", "Statistics", "TimedOut", "VersionMismatch", "Waiting", "WrongDirection",
+    "ZcipcError", "__version__", "ipc_destroy", "ipc_init", "ipc_receive", "ipc_send", "wait",
 ]  # fmt: skip

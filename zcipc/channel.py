@@ -1,73 +1,36 @@
 """Two processes, two queues, one segment: bytes and loans in both directions.
 
 The fast path of every call is one compiled function (`methods.py`) run under the interpreter lock; only the sleeping is done
-without the lock. What cannot be done at once comes here, to the slow path: take the seat, wait, or say why not.
+without the lock. What cannot be done at once comes here, to the slow path: wait, cut a large message up, or say why not.
 """
 
-import contextlib
 import functools
-import os
-import sys
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing import BufferTooShort
-from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-import numpy as np
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcipc import methods, ring
 from zcipc import operations as ops
-from zcipc.atomics import WORD
-from zcipc.doorbell import Doorbell, where_to_ring
-from zcipc.errors import (
-    Closed,
-    CorruptSegment,
-    LoanOpen,
-    MessageTooLarge,
-    PeerDied,
-    PermissionDenied,
-    TimedOut,
-)
-from zcipc.methods import entries
-from zcipc.native import Handle, accelerate
-from zcipc.seats import SEATS_END, seat_address, seated, take_seat
-from zcipc.segment import Segment, populate_pages
+from zcipc.end import End
+from zcipc.errors import BufferTooShort, Closed, MessageTooLarge, TimedOut, WrongDirection
+from zcipc.methods import NOT_IN_QUEUE, entries
+from zcipc.native import accelerate
+from zcipc.segment import Segment
+from zcipc.streams import Assembly, cut
 from zcipc.views import Borrow, Kept, Loan
 from zcipc.waiting import Waiting
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
-KIND = "channel"
-DEFAULT_CAPACITY = 1 << 20  # bytes in each direction
-_DATA_OFFSET = 4096  # the queues' data begin on a page of their own
-_SMALLEST_CAPACITY = 4096
 _NS_PER_S = 1_000_000_000
-_SLICE_S = ops.SLICE_NS / _NS_PER_S
 
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """A snapshot of one end."""
-
-    messages_sent: int
-    messages_received: int
-    bytes_queued_out: int  # sent and not yet released by the other end, record headers included
-    bytes_queued_in: int  # received or not, and not yet released by this end
-    capacity: int  # bytes in each direction
-    views_alive: int  # loans and borrows whose memory is still viewed after their end
-    peer_pid: int | None  # None until the other end is used
-    waiting: Waiting
-
-
-class Channel(Handle):
+class Channel(End):
     """One end of a two-way channel for bytes. `Connection` is this with objects.
 
     Safe for several threads of its process. Time-outs are in seconds; None waits for ever, 0 not at all. Every call that
@@ -75,38 +38,22 @@ class Channel(Handle):
     the reason allows.
     """
 
-    def __init__(self, segment: Segment, seat: int, waiting: Waiting = Waiting.HYBRID) -> None:
-        self._segment = segment
-        self._seat = seat
-        self._waiting = waiting
-        self._memory = segment.buffer
-        self._capacity = queue_capacity(segment.size)
-        if self._capacity < ring.LINE or self._capacity & (self._capacity - 1):
-            raise CorruptSegment(f"{segment.name} has queues of {self._capacity:,} bytes, which no channel has")
-        self._shared = False  # another process may hold this end too, and use it first
-        self._next_look = 0.0  # when to look whether the peer's process lives; also for those who poll and never wait
-        self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
-        self._longest: int = ring.max_message.py_func(self._capacity)
-        self._lent: deque[Kept] = deque()  # messages sent but still viewed here, oldest first
-        self._borrowed: list[Any] = []  # messages received and not yet given back: windows of open blocks, and what is Kept
+    def __init__(
+        self,
+        segment: Segment,
+        seat: int,
+        waiting: Waiting = Waiting.HYBRID,
+        *,
+        readable: bool = True,
+        writable: bool = True,
+    ) -> None:
+        super().__init__(segment, seat, waiting, readable, writable)
         self._spare_loan: Loan | None = None
         self._spare_borrow: Borrow | None = None
-        self._owner: int | None = None
-        self._doorbell: Doorbell | None = None
-        self._opening = threading.Lock()
-        self._block = np.zeros(ops.END_WORDS + ring.LINE // 8, np.int64)
-        self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
-        self._words = self._block[(self.end - self._block.ctypes.data) // 8 :]
-        for side, index in ((ops.PRODUCER, seat), (ops.CONSUMER, 1 - seat)):
-            self._set(side + ring.CONTROL, segment.address + control_offset(index))
-            self._set(side + ring.DATA, segment.address + _DATA_OFFSET + index * self._capacity)
-            self._set(side + ring.CAPACITY, self._capacity)
-            self._set(side + ring.FLOOR, ring.NO_FLOOR)
-        self._set(ops.STATE, ops.FRESH)
-        self._set(ops.PEER_SEAT, seat_address(segment, 1 - seat))
-        self._set(ops.SPIN_NS, waiting.value)
+        self._assembly = Assembly()
+        self._assembling = threading.Lock()
+        self._streaming = threading.Lock()
         _accelerate()
-        _channels.add(self)
 
     # --- bytes
 
@@ -115,8 +62,7 @@ class Channel(Handle):
     ) -> None:
         """Send a copy of `data`, or of `size` bytes of it from `offset`; wait for room.
 
-        Raises:
-            MessageTooLarge: it can never fit.
+        What is larger than the queue goes through it in parts, and arrives whole or not at all.
         """
         if offset or size is not None:
             data = _part(data, offset, size)
@@ -126,7 +72,7 @@ class Channel(Handle):
         """The next message, as a copy of its own.
 
         Raises:
-            BufferTooShort: it is longer than `maxlength`; it is lost, as with `multiprocessing`.
+            BufferTooShort: it is longer than `maxlength`.
         """
         with self.borrow(timeout=timeout) as buffer:
             message = bytes(buffer)
@@ -134,33 +80,33 @@ class Channel(Handle):
             raise BufferTooShort(message)
         return message
 
+    def recv_bytes_into(self, buffer: "WriteableBuffer", offset: int = 0, *, timeout: float | None = None) -> int:
+        """Copy the next message into `buffer` from byte `offset` on; its length in bytes.
+
+        Raises:
+            BufferTooShort: it is longer than the buffer from there on.
+            ValueError: `offset` does not lie within the buffer.
+        """
+        room = _part(buffer, offset, None)
+        if room.readonly:
+            raise TypeError(f"a message cannot be received into {type(buffer).__name__}, which is read-only")
+        with self.borrow(timeout=timeout) as message:
+            if len(message) > len(room):
+                raise BufferTooShort(bytes(message))
+            room[: len(message)] = message
+            return len(message)
+
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether a message, or the end of all messages, is there within `timeout`."""
+        """Whether a message, the first part of one, or the end of all messages is there within `timeout`."""
         if entries.peek(self) == ops.DONE:
             return True
         try:
-            self._wait(lambda: self._check(entries.peek(self)) == ops.DONE or None, self._sleep_for_message, timeout)
+            self._wait_for_message(lambda: self._check(entries.peek(self)) == ops.DONE or None, timeout)
         except TimedOut:
             return False
         except Closed:
             return True
         return True
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while a message, or the end of all messages, is there.
-
-        For `selectors`, asyncio and `multiprocessing.connection.wait`; not to be read from. From the first call on the end is
-        watched: the peer makes a system call whenever a message finds this end idle. The descriptor may be readable without a
-        message after the peer dropped a loan, and when several threads receive; `poll` knows.
-
-        Raises:
-            OSError: no descriptor is left, or the peer is in another pid namespace and could not ring.
-        """
-        self._require_open()
-        if self._doorbell is None:
-            with self._opening:
-                self._doorbell = self._doorbell or self._watch()
-        return self._doorbell.fileno()
 
     # --- zero-copy
 
@@ -169,6 +115,9 @@ class Channel(Handle):
 
         Sent when the block ends, dropped if it raises. One at a time; meanwhile `send_bytes` raises `LoanOpen`. Arrays made
         over the buffer may live on: their memory is not used for another message before they are gone.
+
+        Raises:
+            MessageTooLarge: it can never fit into the queue. Only `send` and `send_bytes` cut messages up.
         """
         return self._loan(nbytes, timeout, 0)
 
@@ -176,101 +125,47 @@ class Channel(Handle):
         """The next message, read in place: `with channel.borrow() as buffer: ...`.
 
         The buffer is read-only. When the block ends, the buffer becomes invalid, and its room goes back to the sender. Arrays
-        made over the buffer may live on, and keep the message until they are gone.
+        made over the buffer may live on, and keep the message until they are gone. A message larger than the queue is put
+        together in private memory, and read there.
         """
         borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory), None
         return borrow.prepared(self, timeout)
 
-    # --- the rest
-
-    def close(self) -> None:
-        """Leave. The other end receives what was sent and then `Closed`; so does a thread that waits here. Idempotent."""
-        state = self._get(ops.STATE)
-        if state == ops.SHUT:
-            return
-        self._set(ops.STATE, ops.SHUT)
-        if state == ops.OPEN or (state == ops.FRESH and not self._shared):
-            entries.hang_up(self)
-        self._stop_watching()
-        if not self._sleepers:
-            self._unmap()
-
-    @property
-    def closed(self) -> bool:
-        return self._get(ops.STATE) == ops.SHUT
-
-    @property
-    def capacity(self) -> int:
-        """Bytes of each direction's queue; a message has at most 16 fewer."""
-        return self._capacity
-
-    def statistics(self) -> Statistics:
-        self._require_open()
-        self._reap()
-        queued = [
-            self._shared_word(side, ring.TAIL) - self._shared_word(side, ring.HEAD) for side in (ops.PRODUCER, ops.CONSUMER)
-        ]
-        peer = seated(self._segment, 1 - self._seat)
-        return Statistics(
-            messages_sent=self._get(ops.PRODUCER + ring.COUNT),
-            messages_received=self._get(ops.CONSUMER + ring.COUNT),
-            bytes_queued_out=queued[0],
-            bytes_queued_in=queued[1],
-            capacity=self._capacity,
-            views_alive=len(self._lent) + sum(isinstance(held, Kept) for held in self._borrowed),
-            peer_pid=None if peer is None else peer.pid,
-            waiting=self._waiting,
-        )
-
-    def share(self) -> None:
-        """Let another process take this end, should it come first: closing it here no longer closes it for all.
-
-        Raises:
-            PermissionDenied: it is this process's for good, because it has been used here.
-        """
-        if self._get(ops.STATE) != ops.FRESH:
-            raise PermissionDenied(
-                f"{self!r} cannot be handed to another process: it is in use here. Hand over an end before its first use"
-            )
-        self._shared = True
-        self._segment.leave_name()
-
     # --- the slow path
 
-    def _wait(self, attempt: Callable[[], _Result | None], sleep: Callable[[int], None], timeout: float | None) -> _Result:
-        """Call `attempt` until it has a result; sleep between the calls."""
-        self._require_open()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            now = time.monotonic()
-            look = now >= self._next_look
-            if look:
-                self._next_look = now + _SLICE_S
-            gone = self._peer_gone(look)  # before the queue: what it sent comes first
-            result = attempt()
-            if result is not None:
-                return result
-            if gone is not None:
-                raise gone()
-            if deadline is not None and now >= deadline:
-                raise TimedOut(f"nothing happened on {self!r} within {timeout:g} s")
-            limit = self._next_look if deadline is None else min(self._next_look, deadline)
-            self._sleepers += 1
-            try:
-                sleep(max(int((limit - now) * _NS_PER_S), 1))
-            finally:
-                self._sleepers -= 1
-                if self.closed and not self._sleepers:
-                    self._unmap()
-            self._require_open()
-
-    def _sleep_for_message(self, limit_ns: int) -> None:
-        entries.await_message(self, limit_ns)
+    def _wait_for_message(self, attempt: Callable[[], _Result | None], timeout: float | None) -> _Result:
+        if not self._readable:
+            raise WrongDirection(f"{self!r} is for sending only: Pipe(duplex=False) gives the reader first, the writer second")
+        return self._wait(attempt, lambda limit_ns: entries.await_message(self, limit_ns), timeout)
 
     def _send_copy(self, data: "ReadableBuffer", tag: int, timeout: float | None) -> None:
         if entries.send(self, data, tag) != ops.DONE:
             view = _contiguous(data)
-            self._wait_for_room(lambda: self._check(entries.send(self, view, tag)) == ops.DONE or None, view.nbytes, timeout)
+            if view.nbytes > self._longest:
+                self._send_parts([view.cast("B")], view.nbytes, tag, timeout)
+            else:
+                self._wait_for_room(
+                    lambda: self._check(entries.send(self, view, tag)) == ops.DONE or None, view.nbytes, timeout
+                )
+
+    def _send_parts(self, pieces: Iterable[memoryview], size: int, tag: int, timeout: float | None) -> None:
+        """Send a message of `size` bytes, too large for the queue, which consists of `pieces`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._streaming.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+            raise TimedOut(f"another thread was sending on {self!r} all the {timeout:g} s")
+        try:
+            for kind, chunk in cut(pieces, size, tag, self._capacity):
+                left = None if deadline is None else deadline - time.monotonic()
+                self._send_chunk(chunk, kind, left)
+        finally:
+            entries.end_stream(self)
+            self._streaming.release()
+
+    def _send_chunk(self, chunk: memoryview, kind: int, timeout: float | None) -> None:
+        def attempt() -> bool | None:
+            return self._check(entries.send_chunk(self, chunk, kind)) == ops.DONE or None
+
+        self._wait_for_room(attempt, chunk.nbytes, timeout, in_parts=True)
 
     def _loan(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
         loan, self._spare_loan = self._spare_loan or Loan(self._memory), None
@@ -293,19 +188,36 @@ class Channel(Handle):
     def _open_borrow_slowly(self, window: Any, timeout: float | None) -> int:
         def attempt() -> int | None:
             header = self._check(entries.open_borrow(self, window, 0))
+            if header == ops.CHUNKED:
+                return self._assemble(window)
             return header if header > 0 else None
 
-        return self._wait(attempt, self._sleep_for_message, timeout)
+        return self._wait_for_message(attempt, timeout)
+
+    def _assemble(self, window: Any) -> int | None:
+        """Point the window at a message that was too large for the queue, if it is complete; its header."""
+        with self._assembling:
+            message = self._assembly.take(self)
+            tag = self._assembly.tag
+        if message is None:
+            return None
+        window.memory, window.address, window.length = message.data, message.ctypes.data, message.nbytes
+        window.position = NOT_IN_QUEUE
+        return tag << ring.LENGTH_BITS | message.nbytes + 1
 
     def _end_borrow_slowly(self, window: Any, state: int) -> None:
         if window in self._borrowed:
             self._borrowed.remove(window)
+        if window.position == NOT_IN_QUEUE:
+            return
         if state == methods.VIEWED:
             self._borrowed.append(Kept(window.position, weakref.ref(window)))
         if not self.closed:
             self._reap(given_back=int(state != methods.VIEWED))
 
-    def _wait_for_room(self, attempt: Callable[[], _Result | None], length: int, timeout: float | None) -> _Result:
+    def _wait_for_room(
+        self, attempt: Callable[[], _Result | None], length: int, timeout: float | None, in_parts: bool = False
+    ) -> _Result:
         if length > self._longest:
             raise MessageTooLarge(
                 f"a message of {length:,} bytes can never fit in this connection of {self._capacity:,} bytes, which takes "
@@ -314,159 +226,17 @@ class Channel(Handle):
 
         def sleep(limit_ns: int) -> None:
             self._reap()
+            if not in_parts and self._streaming.locked():  # there may be room, but it is not for this message
+                if self._streaming.acquire(timeout=limit_ns / _NS_PER_S):
+                    self._streaming.release()
+                return
             entries.await_room(self, length, limit_ns)
 
         return self._wait(attempt, sleep, timeout)
 
-    def _check(self, result: int) -> int:
-        """Raise what a result of an operation stands for, unless it is DONE, AGAIN or an address."""
-        if result == ring.CORRUPT:
-            raise CorruptSegment(
-                f"{self!r}: the other end wrote an impossible record; close the connection, nothing on it can be trusted"
-            )
-        if result == ops.PEER_CLOSED:
-            raise self._closed_by_peer()
-        if result == ops.LOANED:
-            raise LoanOpen(f"{self!r} has a loan open: end its `with` block before sending anything else")
-        return result
-
-    def _require_open(self) -> None:
-        state = self._get(ops.STATE)
-        if state == ops.OPEN:
-            return
-        if state == ops.FRESH:
-            with self._opening:
-                if self._get(ops.STATE) == ops.FRESH:  # no other thread was first
-                    self._open()
-        elif state == ops.SHUT:
-            raise Closed(f"{self!r} was closed here")
-        else:
-            raise PermissionDenied(
-                f"{self!r} belongs to process {self._owner}, from which this process {os.getpid()} was forked; "
-                "give the child an end that the parent has not used yet"
-            )
-
-    def _open(self) -> None:
-        take_seat(self._segment, self._seat)
-        self._owner = os.getpid()
-        _close_at_exit(self._owner)
-        fences_reach_us = entries.register_for_barrier()
-        populate_pages(self._segment.address, self._segment.size)
-        entries.open_end(self, not fences_reach_us, self._waiting is Waiting.BLOCK)
-        if not self._peer_can_run_meanwhile():
-            self._set(ops.SPIN_NS, 0)
-
-    def _peer_can_run_meanwhile(self) -> bool:
-        """Whether there is a core for the peer while this end spins on its own."""
-        cores = os.sched_getaffinity(0)
-        peer = seated(self._segment, 1 - self._seat)
-        if peer is None:
-            return os.cpu_count() != 1
-        with contextlib.suppress(OSError):  # the peer is gone, or of another pid namespace
-            cores |= os.sched_getaffinity(peer.pid)
-        return len(cores) > 1
-
-    def _peer_gone(self, look_at_process: bool) -> Callable[[], Closed] | None:
-        """What makes the error to raise, if the peer is gone. Not the error: a frame that keeps one is kept by it."""
-        if entries.is_closed(self):
-            return self._closed_by_peer
-        if look_at_process or (self._doorbell is not None and self._doorbell.tells_of_death()):
-            peer = seated(self._segment, 1 - self._seat)
-            if peer is not None and not peer.is_alive():
-                return functools.partial(self._peer_died, peer.pid)
-        return None
-
-    def _peer_died(self, pid: int) -> PeerDied:
-        return PeerDied(f"process {pid} at the other end of {self!r} ended without closing it")
-
-    def _closed_by_peer(self) -> Closed:
-        return Closed(f"the other end of {self!r} was closed, and all it sent is received")
-
-    # --- the descriptor
-
-    def _watch(self) -> Doorbell:
-        doorbell = Doorbell()
-        entries.watch(self, doorbell.fifo, doorbell.event, where_to_ring(os.getpid(), doorbell.fifo))
-        peer = seated(self._segment, 1 - self._seat)
-        if peer is not None:
-            doorbell.follow(peer)
-        return doorbell
-
-    def _stop_watching(self) -> None:
-        entries.stop_watching(self)
-        if self._doorbell is not None:
-            self._doorbell.close()
-
-    # --- views of the memory
-
-    def _reap(self, given_back: int = 0) -> None:
-        """Give back the memory of loans and borrows that nobody views any more, and of `given_back` borrows more."""
-        while self._lent and self._lent[0].window() is None:
-            self._lent.popleft()
-        self._set(ops.PRODUCER + ring.FLOOR, self._lent[0].position if self._lent else ring.NO_FLOOR)
-        over = [kept for kept in self._borrowed if isinstance(kept, Kept) and kept.window() is None]
-        for kept in over:
-            self._borrowed.remove(kept)
-        if over or given_back:
-            first = min((held.position for held in self._borrowed), default=0)
-            entries.give_back(self, len(over) + given_back, first)
-
     def _unmap(self) -> None:
         self._spare_loan = self._spare_borrow = None
-        self._lent.clear()  # whoever views a window keeps it, and the memory below it
-        self._borrowed.clear()
-        self._segment.close()
-
-    # --- private and shared words
-
-    def _get(self, offset: int) -> int:
-        return int(self._words[offset // WORD])
-
-    def _set(self, offset: int, value: int) -> None:
-        self._words[offset // WORD] = value
-
-    def _shared_word(self, side: int, offset: int) -> int:
-        start = self._get(side + ring.CONTROL) - self._segment.address + offset
-        return int.from_bytes(self._memory[start : start + WORD], "little", signed=True)
-
-    # --- life
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not _is_finalizing() and self.end:  # else all are closed already, or creating it failed
-            self.close()
-
-    def __repr__(self) -> str:
-        state = ("open", "not used yet", "closed", "the parent's")[self._get(ops.STATE)]
-        return f"<{type(self).__name__} {self._segment.name}, end {self._seat}, {state}>"
-
-
-def queue_capacity(segment_size: int) -> int:
-    """Bytes of each of the two queues in a segment of `segment_size` bytes."""
-    return (segment_size - _DATA_OFFSET) // 2
-
-
-def control_offset(index: int) -> int:
-    """Where in the segment the control lines of the queue lie that seat `index` sends to."""
-    return SEATS_END + index * ring.CONTROL_BYTES
-
-
-def create_segment(capacity: int) -> Segment:
-    """A segment for a channel with queues of at least `capacity` bytes in each direction.
-
-    Raises:
-        ValueError: `capacity` is not positive.
-        OutOfSharedMemory: there is no room for it.
-    """
-    if capacity <= 0:
-        raise ValueError(f"a capacity of {capacity} bytes makes no sense")
-    power_of_two = max(1 << (capacity - 1).bit_length(), _SMALLEST_CAPACITY)
-    return Segment.create(KIND, _DATA_OFFSET + 2 * power_of_two)
+        super()._unmap()
 
 
 @functools.cache
@@ -489,35 +259,3 @@ def _part(data: "ReadableBuffer", offset: int, size: int | None) -> memoryview:
     if offset < 0 or size < 0 or offset + size > len(view):
         raise ValueError(f"{size} bytes from {offset} do not lie within a buffer of {len(view)} bytes")
     return view[offset : offset + size]
-
-
-_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
-
-
-@functools.cache
-def _close_at_exit(pid: int) -> None:
-    """Once a process, keyed by its number because a fork copies the cache: tell all peers when process `pid` exits."""
-    Finalize(None, _close_all, exitpriority=10)
-
-
-def _close_all() -> None:
-    for channel in list(_channels):
-        channel.close()
-
-
-def _after_fork_in_child() -> None:
-    for channel in list(_channels):
-        channel._shared = True
-        channel._opening = threading.Lock()  # a thread of the parent may hold the old one
-        channel._stop_watching()
-        if channel._get(ops.STATE) == ops.OPEN:
-            channel._set(ops.STATE, ops.FORKED)
-
-
-def _after_fork_in_parent() -> None:
-    for channel in list(_channels):
-        if channel._get(ops.STATE) == ops.FRESH:
-            channel._shared = True  # and the child has the memory: it needs no name
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child, after_in_parent=_after_fork_in_parent)

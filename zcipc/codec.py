@@ -2,57 +2,71 @@
 
 A message says by its tag what it holds. Bytes go as they are, arrays behind a short description, everything else as pickle
 protocol 5 whose large buffers are written next to it and not into it: each byte is copied once on the way in and once out.
-Decoding copies, so what `recv` returns is the receiver's own.
 
-Unpickling runs code that the sender chose: receive objects only from a process you trust, and `recv_bytes` from any other.
+Unpickling runs code that the sender chose: receive objects only from a process you trust. From any other receive bytes, or
+use `allow_pickle=False`, which leaves bytes and arrays.
 """
 
+import ast
+import functools
+import io
 import pickle
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from zcipc.errors import CorruptSegment
+from zcipc.errors import CorruptSegment, PickleRefused
 
 # Tags. A plain message, sent by send_bytes, has tag 0, and `recv` takes it for a pickle, as multiprocessing does.
+PLAIN = 0
 BYTES = 1
 ARRAY = 2
 PICKLE = 3
 PICKLE_AND_BUFFERS = 4
 
 _ALIGNMENT = 64  # bytes, from the start of the message; what SIMD loads like
+_PROTOCOL = 5
 _ARRAY = struct.Struct("<BBH")  # dimensions, 1 if in Fortran order, bytes of the dtype's name; the shape and the name follow
 _PICKLE = struct.Struct("<qq")  # buffers, bytes of the pickle; for each buffer its length follows, negative if it is read-only
 
+_Array = np.ndarray[Any, Any]
 
-@dataclass(slots=True)
-class Frame:
-    """A message not yet written: its tag, its size in bytes, and how to write it to a buffer of that size."""
+
+class Frame(NamedTuple):
+    """A message not yet written: its tag, its size in bytes, its first bytes, and the arrays that follow and where."""
 
     tag: int
     size: int
-    write: Callable[[memoryview], None]
+    head: bytes
+    parts: list[tuple[int, _Array]]
+
+    def write(self, buffer: memoryview) -> None:
+        """Write it to a buffer of its size, each byte once."""
+        buffer[: len(self.head)] = self.head
+        for start, part in self.parts:
+            np.ndarray(part.shape, part.dtype, buffer, start, order=_order(part))[...] = part
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The same as one contiguous piece after another; arrays with gaps are copied for it."""
+        yield memoryview(self.head)
+        end = len(self.head)
+        for start, part in self.parts:
+            yield memoryview(bytes(start - end))
+            yield part.ravel(_order(part)).view(np.uint8).data
+            end = start + part.nbytes
 
 
-def encode_array(array: np.ndarray[Any, Any]) -> Frame | None:
-    """A frame for an array of plain numbers, whatever its strides; None for one that only pickle understands."""
-    dtype = array.dtype
-    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or np.dtype(dtype.str) != dtype:
+def encode_array(array: _Array) -> Frame | None:
+    """A frame for an array of any dtype without objects, whatever its strides; None for one that only pickle understands."""
+    name = _dtype_name(array.dtype)
+    if name is None or array.dtype.metadata is not None:
         return None
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    name = dtype.str.encode()
-    head = _ARRAY.pack(array.ndim, fortran, len(name)) + struct.pack(f"<{array.ndim}q", *array.shape) + name
+    head = _ARRAY.pack(array.ndim, _order(array) == "F", len(name)) + struct.pack(f"<{array.ndim}q", *array.shape) + name
     start = _aligned(len(head))
-
-    def write(buffer: memoryview) -> None:
-        buffer[: len(head)] = head
-        inside = np.ndarray(array.shape, dtype, buffer, start, order="F" if fortran else "C")
-        inside[...] = array
-
-    return Frame(ARRAY, start + array.nbytes, write)
+    return Frame(ARRAY, start + array.nbytes, head, [(start, array)])
 
 
 def encode_pickle(data: bytes, buffers: list[pickle.PickleBuffer]) -> Frame:
@@ -60,61 +74,101 @@ def encode_pickle(data: bytes, buffers: list[pickle.PickleBuffer]) -> Frame:
     views = [buffer.raw() for buffer in buffers]
     lengths = [-1 - view.nbytes if view.readonly else view.nbytes for view in views]
     head = _PICKLE.pack(len(views), len(data)) + struct.pack(f"<{len(views)}q", *lengths) + data
-    starts = []
+    parts = []
     size = len(head)
     for view in views:
-        starts.append(_aligned(size))
-        size = starts[-1] + view.nbytes
-
-    def write(buffer: memoryview) -> None:
-        buffer[: len(head)] = head
-        for start, view in zip(starts, views, strict=True):
-            buffer[start : start + view.nbytes] = view
-
-    return Frame(PICKLE_AND_BUFFERS, size, write)
+        start = _aligned(size)
+        parts.append((start, np.frombuffer(view, np.uint8)))
+        size = start + view.nbytes
+    return Frame(PICKLE_AND_BUFFERS, size, head, parts)
 
 
-def decode(tag: int, message: memoryview) -> Any:
-    """The object in a message, a copy of its own.
+def pickled(obj: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """The pickle of `obj`, and its buffers, which are not in it. Connections and sockets go as with `multiprocessing`."""
+    buffers: list[pickle.PickleBuffer] = []
+    file = io.BytesIO()
+    ForkingPickler(file, _PROTOCOL, True, buffers.append).dump(obj)
+    return file.getvalue(), buffers
+
+
+def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bool = True) -> Any:
+    """The object in a message.
+
+    Args:
+        copy: whether it is to be independent of the message. Otherwise arrays lie in it, and bytes are a view of it.
+        allow_pickle: whether pickles are read. Otherwise a message of `send_bytes` is bytes.
 
     Raises:
         CorruptSegment: the message is not what its tag says.
+        PickleRefused: it is a pickle, and those are not allowed.
     """
-    if tag in (0, PICKLE):
+    if tag == BYTES or (tag == PLAIN and not allow_pickle):
+        return bytes(message) if copy else message
+    if tag in (PICKLE, PICKLE_AND_BUFFERS) and not allow_pickle:
+        raise PickleRefused(
+            f"a pickle of {len(message):,} bytes came, and this connection takes none: send bytes or arrays, or make it with "
+            "allow_pickle=True, if the other end is trusted"
+        )
+    if tag in (PLAIN, PICKLE):
         return pickle.loads(message)
-    if tag == BYTES:
-        return bytes(message)
     try:
         if tag == ARRAY:
-            return _decode_array(message)
+            array = _decode_array(message)
+            return array.copy(order="K") if copy else array
         if tag == PICKLE_AND_BUFFERS:
-            return _decode_pickle(message)
-    except (struct.error, TypeError, ValueError) as error:
+            data, parts = _split_pickle(message)
+            return pickle.loads(data, buffers=[kind(part) for kind, part in parts] if copy else [part for _, part in parts])
+    except (struct.error, SyntaxError, TypeError, ValueError) as error:
         raise CorruptSegment(f"a message of {len(message):,} bytes does not decode: {error}") from error
     raise CorruptSegment(f"a message of unknown kind {tag}: the other end is of another version, or not zcipc")
 
 
-def _decode_array(message: memoryview) -> np.ndarray[Any, Any]:
+def _decode_array(message: memoryview) -> _Array:
     dimensions, fortran, name_bytes = _ARRAY.unpack_from(message)
     shape = struct.unpack_from(f"<{dimensions}q", message, _ARRAY.size)
     name_start = _ARRAY.size + 8 * dimensions
-    dtype = np.dtype(str(message[name_start : name_start + name_bytes], "ascii"))
+    dtype = _dtype(str(message[name_start : name_start + name_bytes], "utf-8"))
     start = _aligned(name_start + name_bytes)
-    inside: np.ndarray[Any, Any] = np.ndarray(shape, dtype, message, start, order="F" if fortran else "C")
-    return inside.copy(order="K")
+    return np.ndarray(shape, dtype, message, start, order="F" if fortran else "C")
 
 
-def _decode_pickle(message: memoryview) -> Any:
+def _split_pickle(message: memoryview) -> tuple[memoryview, list[tuple[type[bytes] | type[bytearray], memoryview]]]:
+    """The pickle and its buffers, views of the message, with what to copy each to, as the sender's could be written or not."""
     count, data_bytes = _PICKLE.unpack_from(message)
     lengths = struct.unpack_from(f"<{count}q", message, _PICKLE.size)
     data_start = _PICKLE.size + 8 * count
     end = data_start + data_bytes
-    buffers: list[bytes | bytearray] = []
+    data = message[data_start:end]
+    parts: list[tuple[type[bytes] | type[bytearray], memoryview]] = []
     for length in lengths:
-        start, kind = _aligned(end), (bytes if length < 0 else bytearray)
+        start = _aligned(end)
         end = start + (-1 - length if length < 0 else length)
-        buffers.append(kind(message[start:end]))
-    return pickle.loads(message[data_start : data_start + data_bytes], buffers=buffers)
+        parts.append((bytes if length < 0 else bytearray, message[start:end]))
+    return data, parts
+
+
+@functools.lru_cache(maxsize=256)
+def _dtype_name(dtype: np.dtype[Any]) -> bytes | None:
+    """What `_dtype` makes the same dtype of; None for one with objects, or of which a name does not tell everything."""
+    if dtype.hasobject:
+        return None
+    name = dtype.str if dtype.names is None else repr(np.lib.format.dtype_to_descr(dtype))
+    try:
+        return name.encode() if _dtype(name) == dtype else None
+    except (TypeError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _dtype(name: str) -> np.dtype[Any]:
+    dtype = np.dtype(name) if name[:1] != "[" else np.lib.format.descr_to_dtype(ast.literal_eval(name))
+    if dtype.hasobject:
+        raise TypeError("objects do not lie in a message")
+    return dtype
+
+
+def _order(array: _Array) -> Any:
+    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
 
 
 def _aligned(offset: int) -> int:

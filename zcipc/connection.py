@@ -1,29 +1,54 @@
-"""The public ends: `Connection` and `Pipe`, in the vocabulary of `multiprocessing.connection`."""
+"""The public ends: `Connection`, `Pipe` and `wait`, in the vocabulary of `multiprocessing.connection`."""
 
+import contextlib
+import multiprocessing.connection
 import pickle
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zcipc import codec
-from zcipc.channel import DEFAULT_CAPACITY, KIND, Channel, create_segment
+from zcipc.channel import Channel
+from zcipc.end import DEFAULT_CAPACITY, KIND, create_segment
+from zcipc.errors import PickleRefused
 from zcipc.segment import Segment
 from zcipc.waiting import Waiting
 
+_SIMPLE = frozenset((int, float, str, bool, type(None)))  # which pickle itself knows best
+
+
+class Manner(NamedTuple):
+    """How an end of a connection is used."""
+
+    waiting: Waiting = Waiting.HYBRID
+    allow_pickle: bool = True
+    readable: bool = True
+    writable: bool = True
+
+
+_USUAL = Manner()
+
 
 class Connection(Channel):
-    """One end of a two-way connection for objects, bytes and loans.
+    """One end of a connection for objects, bytes and loans: what `multiprocessing.connection.Connection` is, and more.
 
     An end that has not been used yet can be handed to another process: as an argument of `multiprocessing.Process` under any
     start method, or through another connection.
     """
 
+    def __init__(self, segment: Segment, seat: int, manner: Manner = _USUAL) -> None:
+        super().__init__(segment, seat, manner.waiting, readable=manner.readable, writable=manner.writable)
+        self._manner = manner
+
     def send(self, obj: Any, *, timeout: float | None = None) -> None:
         """Send a copy of `obj`: anything that can be pickled. Arrays and bytes skip pickle.
 
+        What is larger than the queue goes through it in parts, and arrives whole or not at all.
+
         Raises:
-            MessageTooLarge: it can never fit.
+            PickleRefused: `obj` has to be pickled, and the connection was made with `allow_pickle=False`.
             TimedOut, Closed, PeerDied, PermissionDenied, CorruptSegment: as for every call that waits.
         """
         kind = type(obj)
@@ -32,38 +57,82 @@ class Connection(Channel):
             return
         frame = codec.encode_array(obj) if kind is np.ndarray else None
         if frame is None:
-            buffers: list[pickle.PickleBuffer] = []
-            data = pickle.dumps(obj, protocol=5, buffer_callback=buffers.append)
+            if not self._manner.allow_pickle:
+                raise PickleRefused(f"{self!r} takes bytes and arrays without objects, not {kind.__name__}")
+            data, buffers = (pickle.dumps(obj, 5), []) if kind in _SIMPLE else codec.pickled(obj)
             if not buffers:
                 self._send_copy(data, codec.PICKLE, timeout)
                 return
             frame = codec.encode_pickle(data, buffers)
+        if frame.size > self._longest:
+            self._send_parts(frame.pieces(), frame.size, frame.tag, timeout)
+            return
         with self._loan(frame.size, timeout, frame.tag) as buffer:
             frame.write(buffer)
 
     def recv(self, *, timeout: float | None = None) -> Any:
-        """The next object, the receiver's own. Unpickles: only for a peer that you trust."""
+        """The next object, the receiver's own. Unpickles: only for a peer that you trust, or with `allow_pickle=False`.
+
+        Raises:
+            PickleRefused: a pickle came, and the connection was made with `allow_pickle=False`. It is lost.
+        """
         with (message := self.borrow(timeout=timeout)) as buffer:
-            return codec.decode(message.tag, buffer)
+            return codec.decode(message.tag, buffer, copy=True, allow_pickle=self._manner.allow_pickle)
 
-    def __reduce__(self) -> tuple[Callable[..., "Connection"], tuple[str, int, Waiting]]:
+    @contextlib.contextmanager
+    def borrow_object(self, *, timeout: float | None = None) -> Iterator[Any]:
+        """The next object, its arrays read in place: `with connection.borrow_object() as obj: ...`.
+
+        Arrays, and other buffers of a pickle, are read-only and lie in shared memory. They may live on after the block, and
+        keep the message until they are gone. Bytes are a `memoryview`, which ends with the block.
+        """
+        with (message := self.borrow(timeout=timeout)) as buffer:
+            yield codec.decode(message.tag, buffer, copy=False, allow_pickle=self._manner.allow_pickle)
+
+    def __reduce__(self) -> tuple[Callable[..., "Connection"], tuple[str, int, Manner]]:
         self.share()
-        return _attach, (self._segment.name, self._seat, self._waiting)
+        return _attach, (self._segment.name, self._seat, self._manner)
 
 
-def _attach(name: str, seat: int, waiting: Waiting) -> Connection:
-    return Connection(Segment.attach(KIND, name), seat, waiting)
+def _attach(name: str, seat: int, manner: Manner) -> Connection:
+    return Connection(Segment.attach(KIND, name), seat, manner)
 
 
-def Pipe(*, capacity: int = DEFAULT_CAPACITY, waiting: Waiting = Waiting.HYBRID) -> tuple[Connection, Connection]:
+def Pipe(
+    duplex: bool = True,
+    *,
+    capacity: int = DEFAULT_CAPACITY,
+    waiting: Waiting = Waiting.HYBRID,
+    allow_pickle: bool = True,
+) -> tuple[Connection, Connection]:
     """Two connected ends, for this process and another, or for two others.
 
     Args:
-        capacity: bytes in each direction, rounded up to a power of two; a message has at most 16 fewer.
+        duplex: False: the first end only receives, the second only sends.
+        capacity: bytes of the queue in each direction, rounded up to a power of two. Larger messages pass in parts.
         waiting: how both ends wait.
+        allow_pickle: False: only bytes and arrays can be sent, and nothing that comes is ever unpickled.
 
     Raises:
         OutOfSharedMemory: `/dev/shm` has no room for twice the capacity.
     """
     segment = create_segment(capacity)
-    return Connection(segment, 0, waiting), Connection(segment.retain(), 1, waiting)
+    first, second = Manner(waiting, allow_pickle, writable=duplex), Manner(waiting, allow_pickle, readable=duplex)
+    return Connection(segment, 0, first), Connection(segment.retain(), 1, second)
+
+
+def wait(ends: Iterable[Any], timeout: float | None = None) -> list[Any]:
+    """Those of `ends` that are ready: a connection that has a message or the end of all messages, as in `poll`.
+
+    `multiprocessing.connection.wait`, which also takes sockets, pipes and the sentinels of processes, and takes connections
+    as well. Waits until one is ready or `timeout` seconds have passed; then the list is empty. A descriptor that is readable
+    without a message, after a dropped loan, does not end it.
+    """
+    ends = list(ends)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        readable = multiprocessing.connection.wait(ends, left)
+        ready = [end for end in readable if not isinstance(end, Channel) or end.poll()]
+        if ready or not readable:
+            return ready

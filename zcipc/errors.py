@@ -3,6 +3,9 @@
 Where the standard library has a class that programs already catch for the same event, ours derives from it.
 """
 
+import multiprocessing
+import pickle
+
 
 class ZcipcError(Exception):
     """Base of all errors of this package."""
@@ -26,6 +29,18 @@ class Closed(ZcipcError, EOFError, BrokenPipeError):
 
 class PeerDied(Closed):
     """The process at the other end ended without closing; what it had sent was delivered first."""
+
+
+class BufferTooShort(ZcipcError, multiprocessing.BufferTooShort, OSError):
+    """The message is longer than the receiver would take. It is received all the same: `args[0]`."""
+
+
+class WrongDirection(ZcipcError, OSError):
+    """The connection has one direction, and this is the other one."""
+
+
+class PickleRefused(ZcipcError, pickle.PickleError):
+    """A pickle, on a connection that was made with `allow_pickle=False`. It was not looked into."""
 
 
 class LoanOpen(ZcipcError, RuntimeError):

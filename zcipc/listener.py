@@ -5,13 +5,16 @@ The socket carries one segment name and the kernel's word on who asks; messages 
 
 import contextlib
 import os
+import secrets
 import socket
 import struct
 import time
-from typing import Self
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import answer_challenge, deliver_challenge
+from typing import Any, Self
 
-from zcipc.channel import DEFAULT_CAPACITY, KIND, create_segment
-from zcipc.connection import Connection
+from zcipc.connection import Connection, Manner
+from zcipc.end import DEFAULT_CAPACITY, KIND, create_segment
 from zcipc.errors import Closed, NameNotFound, NameTaken, PermissionDenied, TimedOut
 from zcipc.segment import Segment
 from zcipc.waiting import Waiting
@@ -24,27 +27,47 @@ _RETRY_S = 0.01
 
 
 class Listener:
-    """Accepts connections under `name`, from processes of the same user.
+    """Accepts connections under a name, from processes of the same user.
 
     Args:
-        name: any text of up to 80 characters, one listener a name.
-        capacity, waiting: of the connections, as for `Pipe`.
+        address: the name, any text of up to 80 characters, one listener a name; a random one by default.
+        family: None or "AF_UNIX"; there is no other.
+        backlog: how many clients may wait to be accepted.
+        authkey: a secret that clients must know, and that is never sent.
+        capacity, waiting, allow_pickle: of the connections, as for `Pipe`.
+
+    Attributes:
+        address: the name.
+        last_accepted: number of the process whose connection was accepted last, or None.
 
     Raises:
         NameTaken: another process listens under this name.
+        ValueError: `address` or `family` is not of a name.
     """
 
-    def __init__(self, name: str, *, capacity: int = DEFAULT_CAPACITY, waiting: Waiting = Waiting.HYBRID) -> None:
-        self.name = name
+    def __init__(
+        self,
+        address: str | None = None,
+        family: str | None = None,
+        backlog: int = socket.SOMAXCONN,
+        authkey: bytes | None = None,
+        *,
+        capacity: int = DEFAULT_CAPACITY,
+        waiting: Waiting = Waiting.HYBRID,
+        allow_pickle: bool = True,
+    ) -> None:
+        self.address = secrets.token_hex(16) if address is None else address
+        self.last_accepted: int | None = None
         self._capacity = capacity
-        self._waiting = waiting
+        self._manner = Manner(waiting, allow_pickle)
+        self._authkey = _checked(self.address, family, authkey)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._socket.bind(_address(name))
+            self._socket.bind(_address(self.address))
         except OSError as error:
             self._socket.close()
-            raise NameTaken(f"another process listens as {name!r}: {error.strerror}; choose another name") from None
-        self._socket.listen()
+            raise NameTaken(f"another process listens as {self.address!r}: {error.strerror}; choose another name") from None
+        self._socket.listen(backlog)
 
     def accept(self, *, timeout: float | None = None) -> Connection:
         """The next client's connection, both seats taken and the segment without a name.
@@ -52,16 +75,17 @@ class Listener:
         Raises:
             TimedOut: nobody came within `timeout` seconds.
             Closed: the listener is closed.
+            multiprocessing.AuthenticationError: a client does not know the secret.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             if self.closed:
-                raise Closed(f"the listener {self.name!r} is closed")
+                raise Closed(f"the listener {self.address!r} is closed")
             self._socket.settimeout(None if deadline is None else max(deadline - time.monotonic(), 1e-6))
             try:
                 client, _ = self._socket.accept()
             except TimeoutError:
-                raise TimedOut(f"nobody connected to {self.name!r} within {timeout:g} s") from None
+                raise TimedOut(f"nobody connected to {self.address!r} within {timeout:g} s") from None
             with client:
                 connection = self._welcome(client)
             if connection is not None:
@@ -69,13 +93,19 @@ class Listener:
 
     def _welcome(self, client: socket.socket) -> Connection | None:
         """A connection with the client, or None if it may not have one or went away."""
-        _, user, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        pid, user, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         if user != os.geteuid():
             return None
-        connection = Connection(create_segment(self._capacity), 0, self._waiting)
         client.settimeout(_HANDSHAKE_S)
+        if self._authkey is not None:
+            try:
+                deliver_challenge(_Packets(client), self._authkey)  # type: ignore[arg-type]
+                answer_challenge(_Packets(client), self._authkey)  # type: ignore[arg-type]
+            except OSError:  # it went away, or is silent
+                return None
+        connection = Connection(create_segment(self._capacity), 0, self._manner)
         try:
-            client.send(f"{connection._waiting.name} {connection._segment.name}".encode())
+            client.send(f"{self._manner.waiting.name} {self._manner.allow_pickle:d} {connection._segment.name}".encode())
             seated = client.recv(len(_SEATED)) == _SEATED
         except OSError:
             seated = False
@@ -83,6 +113,7 @@ class Listener:
             connection.close()
             return None
         connection._require_open()
+        self.last_accepted = pid
         return connection
 
     @property
@@ -102,33 +133,47 @@ class Listener:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Listener {self.name!r}{', closed' if self.closed else ''}>"
+        return f"<Listener {self.address!r}{', closed' if self.closed else ''}>"
 
 
-def Client(name: str, *, timeout: float | None = None) -> Connection:
-    """A connection to the listener `name`.
+def Client(
+    address: str, family: str | None = None, authkey: bytes | None = None, *, timeout: float | None = None
+) -> Connection:
+    """A connection to the listener `address`.
 
     Args:
+        family, authkey: as for `Listener`.
         timeout: seconds to wait for a listener to appear and to accept. None: there must be one, and it may take any time.
 
     Raises:
         NameNotFound: nobody listens under this name.
         TimedOut: the listener did not accept in time.
         PermissionDenied: the listener is another user's.
+        multiprocessing.AuthenticationError: one of both does not know the secret.
     """
+    authkey = _checked(address, family, authkey)
     deadline = None if timeout is None else time.monotonic() + timeout
-    with _connected(name, deadline) as server:
+    with _connected(address, deadline) as server:
         server.settimeout(None if deadline is None else max(deadline - time.monotonic(), 1e-6))
         try:
+            if authkey is not None:
+                answer_challenge(_Packets(server), authkey)  # type: ignore[arg-type]
+                deliver_challenge(_Packets(server), authkey)  # type: ignore[arg-type]
             answer = server.recv(256)
         except TimeoutError:
-            raise TimedOut(f"the listener {name!r} did not accept within {timeout:g} s") from None
+            raise TimedOut(f"the listener {address!r} did not accept within {timeout:g} s") from None
         except ConnectionResetError:
             answer = _REFUSED
+        except AssertionError:  # what answer_challenge() raises before Python 3.12
+            raise AuthenticationError(f"the listener {address!r} asks for no secret: leave the authkey out") from None
         if answer == _REFUSED:
-            raise PermissionDenied(f"the listener {name!r} refused: it is closed, or another user's")
-        waiting, segment_name = answer.decode().split()
-        connection = Connection(Segment.attach(KIND, segment_name), 1, Waiting[waiting])
+            raise PermissionDenied(f"the listener {address!r} refused: it is closed, or another user's")
+        try:
+            waiting, allow_pickle, segment_name = answer.decode().split()
+        except ValueError:
+            raise AuthenticationError(f"the listener {address!r} asks for a secret: pass its authkey") from None
+        manner = Manner(Waiting[waiting], allow_pickle == "1")
+        connection = Connection(Segment.attach(KIND, segment_name), 1, manner)
         connection._require_open()
         server.send(_SEATED)
     return connection
@@ -152,3 +197,31 @@ def _connected(name: str, deadline: float | None) -> socket.socket:
 
 def _address(name: str) -> bytes:
     return b"\0zcipc/%d/" % os.geteuid() + name.encode()
+
+
+def _checked(address: Any, family: str | None, authkey: bytes | None) -> bytes | None:
+    """The key, if all three are what they should be."""
+    if not isinstance(address, str):
+        raise ValueError(
+            f"{address!r} is not a name: zcipc connects processes of one machine, through its memory; "
+            "for another machine use multiprocessing.connection"
+        )
+    if family not in (None, "AF_UNIX"):
+        raise ValueError(f"family {family!r}: zcipc has one kind of address, a name; leave the family out")
+    if authkey is not None and not isinstance(authkey, bytes):
+        raise TypeError(f"authkey is {type(authkey).__name__}, and must be bytes")
+    return authkey
+
+
+class _Packets:
+    """A socket of packets, as the standard library's challenges want it."""
+
+    def __init__(self, packets: socket.socket) -> None:
+        self.send_bytes = packets.send
+        self._receive = packets.recv
+
+    def recv_bytes(self, maxlength: int) -> bytes:
+        packet = self._receive(maxlength)
+        if not packet:
+            raise ConnectionResetError("the other side went away")
+        return packet

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from zcipc import channel, ring
+from zcipc import end as layout
+from zcipc import ring
 from zcipc.atomics import WORD
 from zcipc.peer import Identity
 from zcipc.seats import SEATS, seat_holder
 from zcipc.segment import DIRECTORY, PREFIX, read_header
 from zcipc.waiting import CLOSED, SLEEPING
 
-_ENOUGH = channel.control_offset(SEATS)  # bytes from the start of a segment, up to the end of its control words
+_ENOUGH = layout.control_offset(SEATS)  # bytes from the start of a segment, up to the end of its control words
 _DELETED = " (deleted)"
 
 
@@ -168,11 +169,11 @@ def _state(name: str, named: bool, size: int, memory: bytes, mappings: list[_Map
         problem = problem or "it is not signed: its creator is making it, or died meanwhile"
     elif len(memory) < _ENOUGH:
         problem = f"it has {size:,} bytes, which no channel has"
-    capacity = channel.queue_capacity(size)
+    capacity = layout.queue_capacity(size)
     queues: tuple[QueueState, ...] = ()
     seats: tuple[SeatState, ...] = ()
     if header is not None and not problem:
-        is_channel = header.kind == channel.KIND and capacity > 0
+        is_channel = header.kind == layout.KIND and capacity > 0
         seats = tuple(_seat_state(memory, index, is_channel) for index in range(SEATS))
         queues = tuple(_queue_state(memory, index, capacity) for index in range(SEATS) if is_channel)
     return SegmentState(
@@ -223,5 +224,5 @@ def _queue_state(memory: bytes, index: int, capacity: int) -> QueueState:
 
 
 def _word(memory: bytes, queue: int, offset: int) -> int:
-    start = channel.control_offset(queue) + offset
+    start = layout.control_offset(queue) + offset
     return int.from_bytes(memory[start : start + WORD], "little", signed=True)

@@ -49,6 +49,7 @@ from zcipc.waiting import (
 )
 
 VIEWED, HELD_BY_OTHERS = 1, 2
+NOT_IN_QUEUE = -1  # position of a message that was too large for the queue, and was put together elsewhere
 
 _PYBUF_SIMPLE = 0
 _send_bytes_name = c_string("_send_bytes")
@@ -86,7 +87,7 @@ def recv_bytes(self, arguments, count, keywords):
         header, payload = ops.peek(end)
         if payload == ops.AGAIN:
             header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
-        if header != 0:
+        if header != 0 and not ops.is_chunk(header):
             message = new_bytes(payload, ring.header_length(header))
             if message != 0:  # else no memory: the message stays in the queue
                 ops.skip(end, header)
@@ -105,6 +106,34 @@ def _end_of(channel):
 @jit
 def _send(channel, data, tag):
     return _send_object(_end_of(channel), data, tag)
+
+
+@jit
+def _send_chunk(channel, data, tag):
+    end, buffer = _end_of(channel), py_buffer()
+    if get_buffer(data, buffer, _PYBUF_SIMPLE) != 0:
+        clear_error()
+        return ops.AGAIN
+    result = ops.send_chunk(end, load(buffer), load(buffer + 2 * WORD), tag)
+    release_buffer(buffer)
+    return result
+
+
+@jit
+def _end_stream(channel):
+    ops.end_stream(_end_of(channel))
+
+
+@jit
+def _take_chunk(channel, address, size):
+    return ops.take_chunk(_end_of(channel), address, size)
+
+
+@jit
+def _next_tag(channel):
+    """Tag of the next record, or the result of `peek`."""
+    header, payload = ops.peek(_end_of(channel))
+    return payload if header == 0 else ring.header_tag(header)
 
 
 @jit
@@ -169,13 +198,15 @@ def _drop(channel, window):
 
 @jit
 def _open_borrow(channel, window, spin_ns):
-    """Point the window at the next message, after a spin at most, and hold it; its header, or the result of `peek`."""
+    """Point the window at the next message, after a spin at most, and hold it; its header, the result of `peek`, or CHUNKED."""
     end = _end_of(channel)
     header, payload = ops.peek(end)
     if payload == ops.AGAIN and spin_ns > 0:
         header, payload = ops.spin_and_peek(end, min(spin_ns, load(end + ops.SPIN_NS)))
     if header == 0:
         return payload
+    if ops.is_chunk(header):
+        return ops.CHUNKED
     store(window + WINDOW_ADDRESS, payload)
     store(window + WINDOW_LENGTH, ring.header_length(header))
     store(window + WINDOW_POSITION, load(end + ops.CONSUMER + ring.POSITION))
@@ -191,6 +222,8 @@ def _end_borrow(channel, window):
     end = _end_of(channel)
     if _is_viewed(window, 1) or load(end + ops.STATE) != ops.OPEN:  # 1: the list of what is borrowed
         return VIEWED
+    if load(window + WINDOW_POSITION) == NOT_IN_QUEUE:
+        return VIEWED  # by nobody, but there is nothing to give back
     if load(end + ops.HELD) != 1:
         return HELD_BY_OTHERS
     store(end + ops.HELD, 0)
@@ -297,6 +330,10 @@ class _Entries:
     """The compiled functions that the interpreter calls, past numba's dispatcher."""
 
     send: Callable[..., int] = entry(_send, "OOL", new_int)
+    send_chunk: Callable[..., int] = entry(_send_chunk, "OOL", new_int)
+    end_stream: Callable[..., None] = entry(_end_stream, "O", no_result)
+    take_chunk: Callable[..., int] = entry(_take_chunk, "OLL", new_int)
+    next_tag: Callable[..., int] = entry(_next_tag, "O", new_int)
     open_loan: Callable[..., int] = entry(_open_loan, "OOL", new_int)
     note_references: Callable[..., None] = entry(_note_references, "OOL", no_result)
     end_loan: Callable[..., bool] = entry(_end_loan, "OOL", new_bool)

@@ -20,6 +20,7 @@ from zcipc.ring import (
     CAPACITY,
     CONSUMER_BELL,
     CONTROL,
+    COUNT,
     GAP,
     LINE,
     NO_FLOOR,
@@ -44,7 +45,7 @@ from zcipc.waiting import (
 PRODUCER = 0
 CONSUMER = ring.SIDE_BYTES
 STATE = 2 * LINE
-LOAN = STATE + WORD  # payload address of the record being written in place, or 0
+LOAN = STATE + WORD  # payload address of the record being written in place, or 0; below zero, why nobody may send
 SPIN_NS = STATE + 2 * WORD
 PEER_SEAT = STATE + 3 * WORD  # address of the peer's seat in shared memory; its first word is the pid, 0 while it is free
 HELD = STATE + 4 * WORD  # messages that are being read in place
@@ -57,6 +58,14 @@ FRESH = 1  # its seat is not taken yet
 SHUT = 2  # closed here
 FORKED = 3  # the seat is the parent's
 
+# Why nobody may send.
+STREAMING = -1  # a message larger than the queue is under way
+READ_ONLY = -2  # the connection has one direction
+
+# Tags of the records that together are one message larger than the queue; the message's own tag is in the first.
+FIRST_CHUNK = 0x7000
+CHUNK = 0x7001
+
 # Results.
 DONE = 0
 AGAIN = -2
@@ -65,6 +74,7 @@ PEER_DIED = -4
 NOT_OPEN = -5
 LOANED = -6
 TOO_LARGE = -7
+CHUNKED = -8  # the next record is part of a message larger than the queue
 
 SHORT_SPIN_NS = Waiting.HYBRID.value  # no spin under the interpreter lock is longer
 FOREVER = (1 << 63) - 1
@@ -171,6 +181,46 @@ def skip(end, header):
     ring_producer(end)
     if load(end + DOORBELL) != 0:
         peek(end)  # which keeps watch if that was the last
+
+
+@jit_inline
+def is_chunk(header):
+    return header >= FIRST_CHUNK << ring.LENGTH_BITS
+
+
+@jit
+def send_chunk(end, address, length, tag):
+    """`try_send` of a part of a message; until `end_stream` only further parts can be sent."""
+    if load(end + LOAN) > 0 or load(end + LOAN) == READ_ONLY:
+        return LOANED
+    store(end + LOAN, 0)
+    result = try_send(end, address, length, tag)
+    if result == DONE and tag == CHUNK:
+        store(end + PRODUCER + COUNT, load(end + PRODUCER + COUNT) - 1)  # counted with its first part
+    store(end + LOAN, STREAMING)
+    return result
+
+
+@jit
+def end_stream(end):
+    if load(end + LOAN) == STREAMING:
+        store(end + LOAN, 0)
+
+
+@jit
+def take_chunk(end, address, size):
+    """Copy a part of a message to `address`, where `size` bytes have room; its length, or a result below zero."""
+    header, payload = peek(end)
+    if header == 0:
+        return payload
+    length = header_length(header)
+    if length > size:
+        return ring.CORRUPT
+    memcpy(address, payload, length)
+    if ring.header_tag(header) == CHUNK:
+        store(end + CONSUMER + COUNT, load(end + CONSUMER + COUNT) - 1)
+    skip(end, header)
+    return length
 
 
 @jit_inline
@@ -283,12 +333,17 @@ def _borrow_waiting(end, timeout_ns):
 
 @jit_inline
 def borrow(end, timeout_ns):
-    """Wait for the next message; its header and payload address, or (0, result below zero). End it with `skip`."""
+    """Wait for the next message; its header and payload address, or (0, result below zero). End it with `skip`.
+
+    One larger than the queue is TOO_LARGE, and stays: `Connection` puts it together.
+    """
     header, payload = peek(end)
     if payload == AGAIN and timeout_ns > 0:
         header, payload = spin_and_peek(end, min(load(end + SPIN_NS), timeout_ns))
         if payload == AGAIN:
-            return _borrow_waiting(end, timeout_ns)
+            header, payload = _borrow_waiting(end, timeout_ns)
+    if is_chunk(header):
+        return 0, TOO_LARGE
     return header, payload
 
 

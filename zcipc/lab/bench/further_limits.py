@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zcipc.atomics import WORD, futex_wait, futex_wake, load, load_acquire, store, store_release
-from zcipc.channel import DEFAULT_CAPACITY
+from zcipc.end import DEFAULT_CAPACITY
 from zcipc.lab.transports import base
 from zcipc.lab.transports.limit import Limit
 from zcipc.ring import LINE, padded

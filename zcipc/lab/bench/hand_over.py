@@ -12,8 +12,8 @@ from numba import int64
 import zcipc
 from zcipc import operations as ops
 from zcipc.atomics import clock
-from zcipc.channel import DEFAULT_CAPACITY
 from zcipc.compiled import entry_point, jit
+from zcipc.end import DEFAULT_CAPACITY
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, demand_none, own
 from zcipc.lab.bench.stream import opened
 from zcipc.lab.launch import Partner

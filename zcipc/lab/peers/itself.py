@@ -1,7 +1,7 @@
 """zcipc itself, as its README recommends: the default connection, and the one that sleeps at once."""
 
 from zcipc import Pipe, Waiting, __version__
-from zcipc.channel import DEFAULT_CAPACITY
+from zcipc.end import DEFAULT_CAPACITY
 from zcipc.lab.peers import base
 from zcipc.ring import LINE
 

@@ -11,7 +11,7 @@ import numpy as np
 from zcipc import Connection, Waiting
 from zcipc import Pipe as connect
 from zcipc import operations as ops
-from zcipc.channel import DEFAULT_CAPACITY
+from zcipc.end import DEFAULT_CAPACITY
 from zcipc.lab.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
 from zcipc.lab.transports import base
 from zcipc.ring import header_of

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from zcipc.atomics import WORD, load, load_acquire, pause, store, store_release
-from zcipc.channel import DEFAULT_CAPACITY
 from zcipc.compiled import jit
+from zcipc.end import DEFAULT_CAPACITY
 from zcipc.lab.transports import base
 from zcipc.lab.variants.memory import Reserved
 from zcipc.ring import EMPTY, HEADER, LINE
