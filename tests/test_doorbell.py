@@ -186,6 +186,24 @@ def test_the_standard_librarys_wait_takes_ends_pipes_and_processes(ends):
         assert wait([left, right, ours, child.process.sentinel], AT_ONCE) == [child.process.sentinel]
 
 
+def test_the_descriptor_tells_of_room_when_asked_to(ends):
+    left, right = ends
+    left.send_bytes(bytes(3000))
+    with pytest.raises(TimedOut):
+        left.send_bytes(bytes(2000), timeout=0)
+    assert not readable(left)
+    left.watch_for_room(2000)
+    assert not readable(left)
+    assert len(right.recv_bytes()) == 3000
+    assert not right.poll(), "and goes past the gap at the end of the lap"
+    assert readable(left)
+    left.send_bytes(bytes(2000), timeout=0)
+    assert not left.poll()
+    assert not readable(left)
+    left.watch_for_room(1)
+    assert readable(left), "there is room already"
+
+
 def test_closing_makes_the_descriptor_readable(ends):
     left, right = ends
     assert not readable(right)

@@ -108,6 +108,14 @@ class Channel(End):
             return True
         return True
 
+    def watch_for_room(self, nbytes: int) -> None:
+        """Let the descriptor of `fileno` become readable, once, when a message of `nbytes` may fit: for who must not wait.
+
+        To be called after sending with `timeout=0` raised `TimedOut`. A `poll` that finds no message silences it again.
+        """
+        self.fileno()
+        entries.watch_for_room(self, min(nbytes, self._longest))
+
     # --- zero-copy
 
     def loan(self, nbytes: int, *, timeout: float | None = None) -> "Loan":

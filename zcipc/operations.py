@@ -174,13 +174,19 @@ def _pass_gaps(end):
     return header, (AGAIN if payload == NOTHING else payload)
 
 
+@jit
+def _keep_watch(end):
+    """Silence the descriptor if the message taken was the last."""
+    peek(end)
+
+
 @jit_inline
 def skip(end, header):
     """Go past the message under `header` and wake a producer that waits for its room."""
     ring.skip(end + CONSUMER, header)
     ring_producer(end)
     if load(end + DOORBELL) != 0:
-        peek(end)  # which keeps watch if that was the last
+        _keep_watch(end)
 
 
 @jit_inline
@@ -228,7 +234,7 @@ def hold(end, header):
     """Go past the message under `header`, and keep its room until `release`."""
     ring.hold(end + CONSUMER, header)
     if load(end + DOORBELL) != 0:
-        peek(end)
+        _keep_watch(end)
 
 
 @jit
