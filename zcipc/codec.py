@@ -32,6 +32,8 @@ _PROTOCOL = 5
 _ARRAY = struct.Struct("<BBH")  # dimensions, 1 if in Fortran order, bytes of the dtype's name; the shape and the name follow
 _PICKLE = struct.Struct("<qq")  # buffers, bytes of the pickle; for each buffer its length follows, negative if it is read-only
 
+_REDUCERS = ForkingPickler(io.BytesIO()).dispatch_table  # a view of those that programs register; making one costs a message
+
 _Array = np.ndarray[Any, Any]
 
 
@@ -87,7 +89,9 @@ def pickled(obj: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """The pickle of `obj`, and its buffers, which are not in it. Connections and sockets go as with `multiprocessing`."""
     buffers: list[pickle.PickleBuffer] = []
     file = io.BytesIO()
-    ForkingPickler(file, _PROTOCOL, True, buffers.append).dump(obj)
+    pickler = pickle.Pickler(file, _PROTOCOL, buffer_callback=buffers.append)
+    pickler.dispatch_table = _REDUCERS
+    pickler.dump(obj)
     return file.getvalue(), buffers
 
 
