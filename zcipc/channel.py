@@ -157,7 +157,7 @@ class Channel(Handle):
         The buffer is read-only. When the block ends, the buffer becomes invalid, and its room goes back to the sender. Arrays
         made over the buffer may live on, and keep the message until they are gone.
         """
-        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory), None
+        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory_to_view()), None
         return borrow.prepared(self, timeout)
 
     # --- the rest
@@ -223,6 +223,8 @@ class Channel(Handle):
         while True:
             now = time.monotonic()
             gone = self._peer_gone(look_at_process=now >= next_look)  # before the queue: what it sent comes first
+            if self._lent or self._borrowed:
+                self._reap()  # or who only receives would keep the room of views long gone, and the sender wait for it
             result = attempt()
             if result is not None:
                 return result
@@ -251,7 +253,7 @@ class Channel(Handle):
             self._wait_for_room(lambda: self._check(entries.send(self, view, tag)) == ops.DONE or None, view.nbytes, timeout)
 
     def _loan(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
-        loan, self._spare_loan = self._spare_loan or Loan(self._memory), None
+        loan, self._spare_loan = self._spare_loan or Loan(self._memory_to_view()), None
         return loan.prepared(self, nbytes, timeout, tag)
 
     def _open_loan_slowly(self, window: Any, nbytes: int, timeout: float | None) -> None:
@@ -290,11 +292,7 @@ class Channel(Handle):
                 f"{self._longest:,}; create it with capacity={1 << (length + 2 * ring.HEADER - 1).bit_length()} or more"
             )
 
-        def sleep(limit_ns: int) -> None:
-            self._reap()
-            entries.await_room(self, length, limit_ns)
-
-        return self._wait(attempt, sleep, timeout)
+        return self._wait(attempt, lambda limit_ns: entries.await_room(self, length, limit_ns), timeout)
 
     def _check(self, result: int) -> int:
         """Raise what a result of an operation stands for, unless it is DONE, AGAIN or an address."""
@@ -361,6 +359,11 @@ class Channel(Handle):
         return Closed(f"the other end of {self!r} was closed, and all it sent is received")
 
     # --- views of the memory
+
+    def _memory_to_view(self) -> memoryview:
+        """For a new window; an end that was closed has none left, and says so."""
+        self._require_open()
+        return self._memory
 
     def _reap(self, given_back: int = 0) -> None:
         """Give back the memory of loans and borrows that nobody views any more, and of `given_back` borrows more."""
