@@ -37,7 +37,7 @@ _UNLIMITED = (1 << 63) - 1
 _SMALLEST_CAPACITY = 4096
 _GRACE_S = 0.25  # beyond a time-out, for a lock whose holder may be dead
 
-_Encoded = tuple[int, Any]  # tag, bytes-like
+Encoded = tuple[int, Any]  # tag, bytes-like
 
 
 class Queue(Handle):
@@ -81,6 +81,7 @@ class Queue(Handle):
         self._namespace = namespace
         self._maxsize, self._waiting, self._loads, self._dumps = self._state = state
         self._closed = False
+        self._spin_ns = self._waiting.value if len(os.sched_getaffinity(0)) > 1 else 0
         self._capacity = memory.size - core.DATA_OFFSET
         self._longest: int = ring.max_message.py_func(self._capacity)
         self._block = np.zeros((core.MEMBER_BYTES + ring.LINE) // WORD, np.int64)
@@ -175,31 +176,15 @@ class Queue(Handle):
 
     # --- objects
 
-    def _encode(self, obj: Any) -> _Encoded:
-        if self._dumps is not None:
-            return codec.BYTES, self._dumps(obj)
-        kind = type(obj)
-        if kind is bytes:
-            return codec.BYTES, obj
-        frame = codec.encode_array(obj) if kind is np.ndarray else None
-        if frame is None:
-            buffers: list[pickle.PickleBuffer] = []
-            data = _pickled(obj, buffers.append)
-            if not buffers:
-                return codec.PICKLE, data
-            frame = codec.encode_pickle(data, buffers)
-        whole = bytearray(frame.size)
-        frame.write(memoryview(whole))
-        return frame.tag, whole
+    def _encode(self, obj: Any) -> Encoded:
+        return encode(obj) if self._dumps is None else (codec.BYTES, self._dumps(obj))
 
     def _decode(self, tag: int, data: bytes) -> Any:
-        if self._loads is not None:
-            return self._loads(data)
-        return data if tag == codec.BYTES else codec.decode(tag, memoryview(data))
+        return decode(tag, data) if self._loads is None else self._loads(data)
 
     # --- the slow path
 
-    def _put(self, encoded: list[_Encoded], block: bool, timeout: float | None) -> None:
+    def _put(self, encoded: list[Encoded], block: bool, timeout: float | None) -> None:
         if self._closed:
             raise ValueError(f"{self!r} is closed")
         if entries.put(self, encoded) != core.DONE:
@@ -263,10 +248,9 @@ class Queue(Handle):
                 "whether this process is alive. Make the queue in the namespace in which it is used"
             )
         populate_pages(self._memory.address, self._memory.size)
-        self._spin_ns = self._waiting.value if len(os.sched_getaffinity(0)) > 1 else 0
         self._set(core.ME, lock_word(Identity.own()))
 
-    def _require_possible(self, encoded: list[_Encoded]) -> None:
+    def _require_possible(self, encoded: list[Encoded]) -> None:
         total = sum(ring.HEADER + ring.padded.py_func(len(data)) for _, data in encoded)
         if len(encoded) == 1 and len(encoded[0][1]) > self._longest:
             raise MessageTooLarge(
@@ -314,16 +298,11 @@ class JoinableQueue(Queue):
 
     def join(self) -> None:
         """Wait until all items that were put are finished."""
-        if not self._block_is_open():
-            self._open()
         while True:
             seen = entries.word(self, core.FINISHED)
             if entries.unfinished(self) == 0:
                 return
             self._await_change(core.FINISHED, core.FINISHED_BELL, seen, None)
-
-    def _block_is_open(self) -> bool:
-        return bool(self._block[(self.end - self._block.ctypes.data + core.ME) // WORD])
 
 
 # What one who waits on a side looks at: a word that the other side changes, and the bell that it rings.
@@ -334,6 +313,28 @@ _AWAITED = {
 
 # Built once: `ForkingPickler` copies its table for every object.
 _reducers = ChainMap(ForkingPickler._extra_reducers, dispatch_table)
+
+
+def encode(obj: Any) -> Encoded:
+    """An object as a tag and the bytes of its message."""
+    kind = type(obj)
+    if kind is bytes:
+        return codec.BYTES, obj
+    frame = codec.encode_array(obj) if kind is np.ndarray else None
+    if frame is None:
+        buffers: list[pickle.PickleBuffer] = []
+        data = _pickled(obj, buffers.append)
+        if not buffers:
+            return codec.PICKLE, data
+        frame = codec.encode_pickle(data, buffers)
+    whole = bytearray(frame.size)
+    frame.write(memoryview(whole))
+    return frame.tag, whole
+
+
+def decode(tag: int, data: bytes) -> Any:
+    """The object of which `encode` made this."""
+    return data if tag == codec.BYTES else codec.decode(tag, memoryview(data))
 
 
 def _pickled(obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any]) -> bytes:

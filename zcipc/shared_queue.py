@@ -42,7 +42,7 @@ from zcipc.native import (
     save_thread,
     tuple_item,
 )
-from zcipc.ring import CAPACITY, CONTROL, CORRUPT, COUNT, DATA, EMPTY, GAP, HEADER, KNOWN_HEAD, LINE, NOTHING, POSITION
+from zcipc.ring import CAPACITY, CORRUPT, COUNT, DATA, EMPTY, GAP, HEADER, KNOWN_HEAD, LINE, NOTHING, POSITION
 from zcipc.robust_lock import await_unlock, lock, take_over, unlock
 from zcipc.waiting import EAGER_LOOKS, FENCED, LOOKS_PER_CLOCK, SLEEPING, prepare_to_sleep, ring_bell
 
