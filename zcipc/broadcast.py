@@ -163,12 +163,13 @@ def _receive(reader):
             continue
         if not possible:
             return new_int(core.AGAIN if header == EMPTY else ring.CORRUPT)
+        found = new_list(0) if header > 0 else 0
+        if header > 0 and (found == 0 or not append_pair(found, ring.header_tag(header), message)):
+            return 0  # no memory: the message stays
         _go_to(end, position + size)
         if header > 0:
             store(end + _MISSED, load(end + _MISSED) + sequence - load(side + COUNT))
             store(side + COUNT, sequence + 1)
-            found = new_list(0)
-            append_pair(found, ring.header_tag(header), message)
             return found
 
 
@@ -263,7 +264,7 @@ class _Member(Handle):
             self._closed = True
             _entries.set_word(self, word, 1)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., "_Member"], tuple[Any, ...]]:
         return type(self), self._state
 
     def __enter__(self) -> Self:
@@ -380,7 +381,7 @@ class Broadcast(_Member):
         """Leave: the readers receive what was sent and then `Closed`. Idempotent."""
         self._leave(_CLOSED)
 
-    def __reduce__(self) -> tuple[Callable[..., "Broadcast"], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., _Member], tuple[Any, ...]]:
         return _attach, self._state
 
     def __repr__(self) -> str:

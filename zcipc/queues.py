@@ -9,9 +9,7 @@ import os
 import pickle
 import time
 import weakref
-from collections import ChainMap
 from collections.abc import Callable, Iterable
-from copyreg import dispatch_table
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import Any
@@ -311,8 +309,7 @@ _AWAITED = {
     core.CONSUMERS: (core.RING + ring.TAIL, core.RING + ring.CONSUMER_BELL),
 }
 
-# Built once: `ForkingPickler` copies its table for every object.
-_reducers = ChainMap(ForkingPickler._extra_reducers, dispatch_table)
+_reducers = ForkingPickler(io.BytesIO()).dispatch_table  # kept: it makes a new one for every object
 
 
 def encode(obj: Any) -> Encoded:
