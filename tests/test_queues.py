@@ -218,6 +218,8 @@ def test_other_ways_to_make_bytes_of_an_object():
     items = Queue(loads=lambda data: int(data), dumps=lambda obj: str(obj).encode(), capacity=CAPACITY)
     items.put(17)
     assert items.get() == 17
+    with pytest.raises(TypeError):
+        Queue(dumps=lambda obj: "no bytes", capacity=CAPACITY).put(17)
 
 
 # --- between processes
@@ -242,15 +244,17 @@ def test_it_goes_through_a_connection(items):
 
 
 def test_it_has_no_name_and_leaves_no_descriptor():
-    def seen():
-        return {*Path("/dev/shm").glob("zcipc-*"), *Path("/proc/self/fd").iterdir()}
+    def descriptors():
+        return len(list(Path("/proc/self/fd").iterdir()))
 
-    before = len(seen())
+    before = descriptors()
     items = Queue()
-    items.put(1)
-    assert len(seen()) == before + 2  # descriptors: ours, and the mapping's
+    start = f"{items._memory.address:x}-"
+    (mapping,) = (line for line in Path("/proc/self/maps").read_text().splitlines() if line.startswith(start))
+    assert mapping.endswith("/memfd:zcipc (deleted)")
+    assert descriptors() == before + 2  # ours, and the mapping's
     del items
-    assert len(seen()) == before
+    assert descriptors() == before
 
 
 def test_large_items_between_processes():

@@ -12,13 +12,10 @@ from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-from zcipc.errors import OutOfSharedMemory
+from zcipc.errors import OutOfDescriptors, OutOfSharedMemory
 from zcipc.segment import mapping_address
 
 _NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EINVAL)
-# Numbers from linux/fcntl.h; Python has names for them since 3.9 on some builds only.
-_F_ADD_SEALS = 1033
-_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1, 2, 4
 
 
 class AnonymousMemory:
@@ -42,11 +39,19 @@ class AnonymousMemory:
 
         Raises:
             OutOfSharedMemory: the machine, or the control group, has not enough memory.
+            OutOfDescriptors: this process, or the machine, has no descriptor left.
         """
-        descriptor = os.memfd_create("zcipc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            descriptor = os.memfd_create("zcipc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise OutOfDescriptors(
+                error.errno, "no file descriptor is left for a queue: close what is not needed, or raise `ulimit -n`"
+            ) from None
         try:
             os.posix_fallocate(descriptor, 0, size)
-            fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         except OSError as error:
             os.close(descriptor)
             if error.errno not in _NO_ROOM:

@@ -175,7 +175,10 @@ class Queue(Handle):
     # --- objects
 
     def _encode(self, obj: Any) -> Encoded:
-        return encode(obj) if self._dumps is None else (codec.BYTES, self._dumps(obj))
+        if self._dumps is None:
+            return encode(obj)
+        data = self._dumps(obj)
+        return codec.BYTES, data if type(data) is bytes else bytes(memoryview(data))
 
     def _decode(self, tag: int, data: bytes) -> Any:
         return decode(tag, data) if self._loads is None else self._loads(data)
