@@ -15,7 +15,7 @@ BATCH = 100  # items put and got at once
 ONE, FOUR = "1_to_1", "4_to_4"
 MANY = "1_to_1_many"
 _CAPACITY = 1 << 20  # bytes
-_SHARE = 20  # of the messages of a stream in compiled code, one in so many
+_SHARE = 8  # of the messages of a stream in compiled code, one in so many
 _ITEM = bytes(SIZE)
 _PEER = "faster_fifo"  # which may be missing
 
@@ -64,11 +64,15 @@ def _rate(queue: Any, sides: int, batch: int, each: int) -> float:
 
     def consume(index: int) -> None:
         wait(sides + index)
-        count, last = 0, _ITEM
-        while last is not None:
-            items = [queue.get()] if batch == 1 else queue.get_many(max_messages_to_get=batch)
-            last = items[-1]
-            count += sum(item == _ITEM for item in items)
+        count, whole = 0, True  # until there is something else: None is the last
+        if batch == 1:
+            while queue.get() == _ITEM:
+                count += 1
+        else:
+            while whole:
+                items = queue.get_many(max_messages_to_get=batch)
+                count += (right := items.count(_ITEM))
+                whole = right == len(items)
         got[index], finished[index] = count, time.monotonic_ns()
 
     producers = [Partner(lambda index=index: produce(index)) for index in range(sides)]  # type: ignore[misc]
