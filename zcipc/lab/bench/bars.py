@@ -176,8 +176,8 @@ def _one_of_many(mode: str) -> Where:
     return Where("many_connections", "round_trip", mode=mode)
 
 
-def _queue(system: str, mode: str) -> Where:
-    return Where("queue", "messages_per_s", system, mode=mode)
+def _queue(system: str) -> Where:
+    return Where("queue", "messages_per_s", system, mode=queue_throughput.ONE)
 
 
 _TEXTBOOK = (_stream("two_index"), _stream("two_index_patient"))
@@ -234,9 +234,8 @@ BARS = (
     Bar(13, "1,000 connections in turn, against a single one",
         Ratio(_one_of_many("each_in_turn"), _one_of_many("one_connection")), _at_most(1.1)),
     *(
-        Bar(14, f"items of 64 B through a queue, {mode.replace('_', ' ')}, against {system}",
-            Ratio(_queue("zcipc", mode), _queue(system, mode)), _at_least(bound))
+        Bar(14, f"items of 64 B through a queue, 1 to 1, against {system}",
+            Ratio(_queue("zcipc"), _queue(system)), _at_least(bound))
         for system, bound in (("faster_fifo", 3), ("multiprocessing", 10))
-        for mode in (queue_throughput.ONE, queue_throughput.FOUR)
     ),
 )  # fmt: skip
