@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -380,15 +381,9 @@ def before_its_death(death):
 
 
 def instants(death):
-    """After how many instructions the shared memory has changed, or the function ended."""
+    """How many there are at which the shared memory has changed."""
     with before_its_death(death) as (items, _, stepper):
-        yield 0
-        count, inside, before = 0, True, memory(items)
-        while inside:
-            inside, count, after = stepper.step(), count + 1, memory(items)
-            if after != before or not inside:
-                yield count
-            before = after
+        return sum(1 for _ in stepper.instants(lambda: memory(items)))
 
 
 def memory(items):
@@ -400,10 +395,9 @@ def memory(items):
 def test_death_at_every_instant_of_an_operation(name):
     death = DEATHS[name]
     reached = []
-    for instant in instants(death):
+    for instant in range(instants(death)):
         with before_its_death(death) as (items, victim, stepper):
-            for _ in range(instant):
-                stepper.step()
+            next(islice(stepper.instants(lambda items=items: memory(items)), instant, None))
             victim.kill()
             start = time.monotonic()
             items.put("after", timeout=PATIENCE)
