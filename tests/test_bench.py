@@ -140,8 +140,8 @@ def test_what_was_not_measured_neither_passes_nor_falls_short():
     assert (record["bar"], record["target"], record["value"]) == (1, "at most 1.25 times", None)
 
 
-def test_there_is_a_bar_for_each_of_the_thirteen_and_a_scenario_for_each_bar():
-    assert {bar.number for bar in BARS} == set(range(1, 14))
+def test_there_is_a_bar_for_each_of_the_fourteen_and_a_scenario_for_each_bar():
+    assert {bar.number for bar in BARS} == set(range(1, 15))
     assert {bar.rule.of.scenario for bar in BARS} == set(SCENARIOS)
 
 

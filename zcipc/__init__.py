@@ -5,12 +5,15 @@
     with left.loan(nbytes) as buffer: ...            # write in place, sent when the block ends
     with right.borrow() as buffer: ...               # read in place, released when the block ends
 
+    items = zcipc.Queue()                            # put and get, for any number of producers and consumers
+
 Unrelated processes meet by name: `Listener("camera").accept()` and `Client("camera")`. The calls of the paper that this package
 reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use inside your own `@njit` functions see
 `zcipc.operations`; for the experiments, `zcipc.lab` and the command `zcipc`.
 """
 
 from zcipc._version import __version__
+from zcipc.broadcast import Broadcast
 from zcipc.connection import Connection, Pipe, wait
 from zcipc.end import Statistics
 from zcipc.errors import (
@@ -35,11 +38,13 @@ from zcipc.errors import (
 )
 from zcipc.ipc import Ipc, ipc_destroy, ipc_init, ipc_receive, ipc_send
 from zcipc.listener import Client, Listener
+from zcipc.queues import JoinableQueue, Queue, SimpleQueue
 from zcipc.waiting import Waiting
 
 __all__ = [
-    "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment", "ForeignSegment", "InvalidSegment", "Ipc", "Listener",
-    "LoanOpen", "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors", "OutOfSharedMemory", "PeerDied",
-    "PermissionDenied", "PickleRefused", "Pipe", "Statistics", "TimedOut", "VersionMismatch", "Waiting", "WrongDirection",
-    "ZcipcError", "__version__", "ipc_destroy", "ipc_init", "ipc_receive", "ipc_send", "wait",
+    "Broadcast", "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment", "ForeignSegment", "InvalidSegment",
+    "Ipc", "JoinableQueue", "Listener", "LoanOpen", "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors",
+    "OutOfSharedMemory", "PeerDied", "PermissionDenied", "PickleRefused", "Pipe", "Queue", "SimpleQueue", "Statistics",
+    "TimedOut", "VersionMismatch", "Waiting", "WrongDirection", "ZcipcError", "__version__", "ipc_destroy", "ipc_init",
+    "ipc_receive", "ipc_send", "wait",
 ]  # fmt: skip

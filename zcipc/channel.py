@@ -136,7 +136,7 @@ class Channel(End):
         made over the buffer may live on, and keep the message until they are gone. A message larger than the queue is put
         together in private memory, and read there.
         """
-        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory), None
+        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory_to_view()), None
         return borrow.prepared(self, timeout)
 
     # --- the slow path
@@ -176,7 +176,7 @@ class Channel(End):
         self._wait_for_room(attempt, chunk.nbytes, timeout, in_parts=True)
 
     def _loan(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
-        loan, self._spare_loan = self._spare_loan or Loan(self._memory), None
+        loan, self._spare_loan = self._spare_loan or Loan(self._memory_to_view()), None
         return loan.prepared(self, nbytes, timeout, tag)
 
     def _open_loan_slowly(self, window: Any, nbytes: int, timeout: float | None) -> None:
@@ -233,7 +233,6 @@ class Channel(End):
             )
 
         def sleep(limit_ns: int) -> None:
-            self._reap()
             if not in_parts and self._streaming.locked():  # there may be room, but it is not for this message
                 if self._streaming.acquire(timeout=limit_ns / _NS_PER_S):
                     self._streaming.release()

@@ -178,6 +178,8 @@ class End(Handle):
             if look:
                 self._next_look = now + _SLICE_S
             gone = self._peer_gone(look)  # before the queue: what it sent comes first
+            if self._lent or self._borrowed:
+                self._reap()  # or who only receives would keep the room of views long gone, and the sender wait for it
             result = attempt()
             if result is not None:
                 return result
@@ -279,6 +281,11 @@ class End(Handle):
             self._doorbell.close()
 
     # --- views of the memory
+
+    def _memory_to_view(self) -> memoryview:
+        """For a new window; an end that was closed has none left, and says so."""
+        self._require_open()
+        return self._memory
 
     def _reap(self, given_back: int = 0) -> None:
         """Give back the memory of loans and borrows that nobody views any more, and of `given_back` borrows more."""

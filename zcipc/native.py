@@ -57,8 +57,16 @@ _error_occurred = types.ExternalFunction("PyErr_Occurred", int64())
 _bad_argument = types.ExternalFunction("PyErr_BadArgument", int32())
 _long = types.ExternalFunction("PyLong_FromLongLong", int64(int64))
 _bool = types.ExternalFunction("PyBool_FromLong", int64(int64))
-_allocate = types.ExternalFunction("PyMem_Malloc", int64(int64))
-_free = types.ExternalFunction("PyMem_Free", void(int64))
+allocate = types.ExternalFunction("PyMem_Malloc", int64(int64))
+free = types.ExternalFunction("PyMem_Free", void(int64))
+new_list = types.ExternalFunction("PyList_New", int64(int64))
+list_size = types.ExternalFunction("PyList_Size", int64(int64))
+list_item = types.ExternalFunction("PyList_GetItem", int64(int64, int64))
+tuple_item = types.ExternalFunction("PyTuple_GetItem", int64(int64, int64))
+int_value = types.ExternalFunction("PyLong_AsLongLong", int64(int64))
+_append = types.ExternalFunction("PyList_Append", int32(int64, int64))
+_new_tuple = types.ExternalFunction("PyTuple_New", int64(int64))
+_fill_tuple = types.ExternalFunction("PyTuple_SetItem", int32(int64, int64, int64))
 
 
 # --- for compiled code
@@ -121,6 +129,32 @@ def new_bool(value):
 
 
 @jit_inline
+def as_it_is(obj):
+    """In place of a result that is an object already."""
+    return obj
+
+
+@jit
+def append_pair(items, number, obj):
+    """Append `(number, obj)` to a list, which takes over the reference to `obj`; False if there is no memory."""
+    pair = _new_tuple(2)
+    if pair == 0:
+        _decrease(obj)
+        return False
+    _fill_tuple(pair, 0, _long(number))
+    _fill_tuple(pair, 1, obj)
+    appended = _append(items, pair) == 0
+    _decrease(pair)
+    return appended
+
+
+@jit_inline
+def drop_reference(obj):
+    """One reference to `obj` less."""
+    _decrease(obj)
+
+
+@jit_inline
 def is_bytes(obj):
     """Whether an object is a `bytes`, and no subclass of it."""
     return load(obj + _TYPE) == _bytes_type()
@@ -136,13 +170,13 @@ def data_of_bytes(obj):
 def call_method(name, obj, arguments, count, keywords):
     """`getattr(obj, name)(...)` with the arguments of a native method; a new reference, or 0 with an exception set."""
     total = count + (0 if keywords == 0 else _tuple_size(keywords))
-    vector = _allocate((1 + total) * WORD)
+    vector = allocate((1 + total) * WORD)
     store(vector, obj)
     memcpy(vector + WORD, arguments, total * WORD)
     method = _intern(name)
     result = _call_method(method, vector, 1 + count, keywords)
     _decrease(method)
-    _free(vector)
+    free(vector)
     return result
 
 

@@ -12,6 +12,7 @@ from zcipc.lab.bench import (
     hand_over,
     idle,
     many_connections,
+    queue_throughput,
     round_trip,
     small_stream,
     start_up,
@@ -33,5 +34,6 @@ SCENARIOS = {
         caged.SCENARIO,
         start_up.SCENARIO,
         many_connections.SCENARIO,
+        queue_throughput.SCENARIO,
     )
 }

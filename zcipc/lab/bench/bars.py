@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import pandas as pd
 
 from zcipc.lab import stats
-from zcipc.lab.bench import bulk_stream, caged, echo
+from zcipc.lab.bench import bulk_stream, caged, echo, queue_throughput
 from zcipc.lab.bench.scenario import LIMIT, PIPE
 from zcipc.lab.peers import PEERS
 from zcipc.lab.stats import Estimate
@@ -176,6 +176,10 @@ def _one_of_many(mode: str) -> Where:
     return Where("many_connections", "round_trip", mode=mode)
 
 
+def _queue(system: str) -> Where:
+    return Where("queue", "messages_per_s", system, mode=queue_throughput.ONE)
+
+
 _TEXTBOOK = (_stream("two_index"), _stream("two_index_patient"))
 _PEERS = tuple(_echo("bytes_echo", name, echo.SMALL) for name in PEERS if name != "zcipc")
 
@@ -229,4 +233,9 @@ BARS = (
         Ratio(_one_of_many("same_of_many"), _one_of_many("one_connection")), _at_most(1.1)),
     Bar(13, "1,000 connections in turn, against a single one",
         Ratio(_one_of_many("each_in_turn"), _one_of_many("one_connection")), _at_most(1.1)),
+    *(
+        Bar(14, f"items of 64 B through a queue, 1 to 1, against {system}",
+            Ratio(_queue("zcipc"), _queue(system)), _at_least(bound))
+        for system, bound in (("faster_fifo", 3), ("multiprocessing", 10))
+    ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ import ctypes
 import os
 import platform
 import signal
+from collections.abc import Callable, Iterator
 
 from zcipc.lab.errors import LabError
 from zcipc.lab.torture.processes import Victim
@@ -98,6 +99,22 @@ class Stepper:
         self._request(_SETREGS, 0, ctypes.addressof(self._registers))
         self._stack = self._registers.rsp
         self._return_to = _libc.ptrace(_PEEKTEXT, self._pid, self._stack, None) & 0xFFFF_FFFF_FFFF_FFFF
+
+    def instants(self, memory: Callable[[], bytes] | None) -> Iterator[None]:
+        """Stop at each instant of the function: before it, whenever what `memory()` returns has changed, and after it.
+
+        Without `memory`, every instruction is one. How many instructions lie between two changes may differ between victims
+        (the interpreter's allocator has its moods), so changes are what two victims of the same past have in common.
+        """
+        before = memory() if memory else b""
+        yield
+        inside = True
+        while inside:
+            inside = self.step()
+            after = memory() if memory else b""
+            if memory is None or after != before or not inside:
+                yield
+            before = after
 
     def step(self) -> bool:
         """Run one instruction; whether the process is still inside the function."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -161,50 +161,29 @@ def sweep(random: Random) -> Tally:
 def killed_throughout(operation: Operation, every: bool = False) -> Tally:
     """A death at each instant of `operation`: after each change of shared memory, or after each instruction."""
     tally = Tally()
-    instants = list(_instructions(operation)) if every else list(_changes(operation))
     arrived = False
-    for instant in instants:
-        number = _killed_at(operation, instant, tally)
+    for instant in range(instants_of(operation, every)):
+        number = _killed_at(operation, instant, every, tally)
         if arrived and not number:
-            tally.fault("lost", f"committed at an earlier instant than {instant}, {operation.name}")
+            tally.fault("lost", f"committed before instant {instant}, {operation.name}")
         arrived = number
     if arrived != operation.sends:
         tally.fault("lost", f"after the last instant, {operation.name}")
     return tally
 
 
-def _changes(operation: Operation) -> Iterator[int]:
-    """How many instructions the victim runs before the first change of shared memory, and before each instant after one."""
+def instants_of(operation: Operation, every: bool) -> int:
+    """How many instants an operation has."""
     with _Stage(operation) as stage:
-        yield 0
-        before = bytes(stage.queue.memory)
-        for instant in count(1):
-            inside = stage.stepper.step()
-            after = bytes(stage.queue.memory)
-            if after != before or not inside:
-                yield instant
-            if not inside:
-                return
-            before = after
+        return sum(1 for _ in stage.instants(every))
 
 
-def _instructions(operation: Operation) -> Iterator[int]:
-    with _Stage(operation) as stage:
-        yield 0
-        for instant in count(1):
-            inside = stage.stepper.step()
-            yield instant
-            if not inside:
-                return
-
-
-def _killed_at(operation: Operation, instant: int, tally: Tally) -> bool:
-    """Let a victim die after so many instructions; whether the message that it was sending arrived."""
-    step = f"killed after instruction {instant} of {operation.name!r}"
+def _killed_at(operation: Operation, instant: int, every: bool, tally: Tally) -> bool:
+    """Let a victim die at an instant; whether the message that it was sending arrived."""
+    step = f"killed at instant {instant} of {operation.name!r}"
     with nothing_left(tally, step) as names, _Stage(operation) as stage:
         names.append(stage.queue.name)
-        for _ in range(instant):
-            stage.stepper.step()
+        next(islice(stage.instants(every), instant, None))
         stage.victim.kill()
         tally.kills += 1
         return stage.bereave(tally, step)
@@ -233,6 +212,10 @@ class _Stage:
             end.receive()
         be_traced()
         operation.act(end.queue)
+
+    def instants(self, every: bool) -> Iterator[None]:
+        """Let the victim run from instant to instant of its operation."""
+        return self.stepper.instants(None if every else lambda: bytes(self.queue.memory))
 
     def bereave(self, tally: Tally, step: str) -> bool:
         """The survivor takes what is there and learns of the death; whether one more than `sent` messages were there."""

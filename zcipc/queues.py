@@ -1,0 +1,367 @@
+"""Queues for any number of producers and consumers, in the vocabulary of `multiprocessing` and of `faster_fifo`.
+
+There is no feeder thread: when `put` returns, the item is in shared memory, and stays there whoever is killed. Python runs
+before a lock is taken and after it is given back, never between (see `shared_queue.py`).
+"""
+
+import io
+import os
+import pickle
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from multiprocessing.reduction import ForkingPickler
+from queue import Empty, Full
+from typing import Any
+
+import numpy as np
+
+from zcipc import codec, ring
+from zcipc import shared_queue as core
+from zcipc.anonymous_memory import AnonymousMemory
+from zcipc.atomics import WORD
+from zcipc.end import DEFAULT_CAPACITY
+from zcipc.errors import CorruptSegment, MessageTooLarge, PermissionDenied
+from zcipc.native import Handle
+from zcipc.operations import SLICE_NS
+from zcipc.peer import Identity
+from zcipc.robust_lock import FREE, holder_of, lock_word
+from zcipc.segment import populate_pages
+from zcipc.shared_queue import entries
+from zcipc.waiting import Waiting
+
+_NS_PER_S = 1_000_000_000
+_UNLIMITED = (1 << 63) - 1
+_SMALLEST_CAPACITY = 4096
+_GRACE_S = 0.25  # beyond a time-out, for a lock whose holder may be dead
+
+Encoded = tuple[int, Any]  # tag, bytes-like
+
+
+class Queue(Handle):
+    """A queue of objects: each arrives once, those of one producer in their order.
+
+    It goes to other processes as an argument of `multiprocessing.Process` under any start method, or through a connection of
+    `multiprocessing` or of this package. Safe for threads. A killed producer takes with it what it had not put yet, a
+    killed consumer what it had got, and nobody else is kept waiting for longer than a quarter of a second.
+
+    Args:
+        maxsize: items; 0 for as many as fit.
+        capacity: bytes of shared memory, rounded up to a power of two. An item takes 8 more than its own, and has at
+            most 16 fewer than the capacity.
+        max_size_bytes: the same, as `faster_fifo` calls it.
+        waiting: how to wait for items and for room.
+        loads, dumps: in place of pickle, from and to `bytes`. Only for processes that you trust, like pickle.
+
+    Raises:
+        OutOfSharedMemory: there is not enough memory.
+    """
+
+    def __init__(
+        self,
+        maxsize: int = 0,
+        *,
+        capacity: int = DEFAULT_CAPACITY,
+        max_size_bytes: int | None = None,
+        waiting: Waiting = Waiting.HYBRID,
+        loads: Callable[[bytes], Any] | None = None,
+        dumps: Callable[[Any], bytes] | None = None,
+    ) -> None:
+        capacity = max_size_bytes or capacity
+        if capacity <= 0:
+            raise ValueError(f"a capacity of {capacity} bytes makes no sense")
+        power_of_two = max(1 << (capacity - 1).bit_length(), _SMALLEST_CAPACITY)
+        self._setup(AnonymousMemory.create(core.DATA_OFFSET + power_of_two), _namespace(), maxsize, waiting, loads, dumps)
+        entries.fence_bells(self)
+
+    def _setup(self, memory: AnonymousMemory, namespace: int, *state: Any) -> None:
+        self._memory = memory
+        self._namespace = namespace
+        self._maxsize, self._waiting, self._loads, self._dumps = self._state = state
+        self._closed = False
+        self._spin_ns = self._waiting.value if len(os.sched_getaffinity(0)) > 1 else 0
+        self._capacity = memory.size - core.DATA_OFFSET
+        self._longest: int = ring.max_message.py_func(self._capacity)
+        self._block = np.zeros((core.MEMBER_BYTES + ring.LINE) // WORD, np.int64)
+        self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
+        for side in (core.PRODUCER, core.CONSUMER):
+            self._set(side + ring.CONTROL, memory.address + core.RING)
+            self._set(side + ring.DATA, memory.address + core.DATA_OFFSET)
+            self._set(side + ring.CAPACITY, self._capacity)
+            self._set(side + ring.FLOOR, ring.NO_FLOOR)
+        self._set(core.BASE, memory.address)
+        self._set(core.MAXSIZE, self._maxsize if self._maxsize > 0 else _UNLIMITED)
+        _queues.add(self)
+
+    # --- multiprocessing.Queue
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put a copy of `obj`, waiting for room for `timeout` seconds at the most; None is for ever.
+
+        Raises:
+            Full: there was no room in time.
+            MessageTooLarge: the item can never fit.
+            ValueError: the queue was closed here.
+        """
+        self._put([self._encode(obj)], block, timeout)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the next item, the receiver's own, waiting for `timeout` seconds at the most; None is for ever.
+
+        Raises:
+            Empty: there was none in time.
+            ValueError: the queue was closed here.
+        """
+        ((tag, data),) = self._get(1, block, timeout)
+        return self._decode(tag, data)
+
+    def put_nowait(self, obj: Any) -> None:
+        self.put(obj, False)
+
+    def get_nowait(self) -> Any:
+        return self.get(False)
+
+    def qsize(self) -> int:
+        """Items in the queue just now."""
+        return entries.length(self)
+
+    def empty(self) -> bool:
+        return entries.length(self) == 0
+
+    def full(self) -> bool:
+        """Whether `maxsize` is reached, or no room left for any item."""
+        limited = self._maxsize > 0 and entries.length(self) >= self._maxsize
+        return limited or entries.free_bytes(self) < 3 * ring.HEADER
+
+    def close(self) -> None:
+        """Use the queue no more in this process; what it put stays. Idempotent."""
+        self._closed = True
+
+    def join_thread(self) -> None:
+        """Nothing to wait for: what was put is in the queue."""
+
+    def cancel_join_thread(self) -> None:
+        """Nothing to cancel: see `join_thread`."""
+
+    # --- faster_fifo.Queue
+
+    def put_many(self, objs: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+        """Put all of `objs`, with nobody else's items between them, or none.
+
+        Raises:
+            Full: there was no room for all in time.
+            MessageTooLarge: all together are more than half the capacity, or more than `maxsize`.
+            ValueError: the queue was closed here.
+        """
+        encoded = [self._encode(obj) for obj in objs]
+        if encoded:
+            self._put(encoded, block, timeout)
+
+    def get_many(self, block: bool = True, timeout: float | None = None, max_messages_to_get: int = 1_000_000_000) -> list[Any]:
+        """Take at least one item, and those behind it that are there already; see `get`."""
+        if max_messages_to_get < 1:
+            raise ValueError(f"{max_messages_to_get} messages cannot be got")
+        return [self._decode(tag, data) for tag, data in self._get(max_messages_to_get, block, timeout)]
+
+    def put_many_nowait(self, objs: Iterable[Any]) -> None:
+        self.put_many(objs, False)
+
+    def get_many_nowait(self, max_messages_to_get: int = 1_000_000_000) -> list[Any]:
+        return self.get_many(False, max_messages_to_get=max_messages_to_get)
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    # --- objects
+
+    def _encode(self, obj: Any) -> Encoded:
+        if self._dumps is None:
+            return encode(obj)
+        data = self._dumps(obj)
+        return codec.BYTES, data if type(data) is bytes else bytes(memoryview(data))
+
+    def _decode(self, tag: int, data: bytes) -> Any:
+        return decode(tag, data) if self._loads is None else self._loads(data)
+
+    # --- the slow path
+
+    def _put(self, encoded: list[Encoded], block: bool, timeout: float | None) -> None:
+        if self._closed:
+            raise ValueError(f"{self!r} is closed")
+        if entries.put(self, encoded) != core.DONE:
+            self._require_possible(encoded)
+            if not self._wait(core.PRODUCERS, lambda: entries.put(self, encoded), block, timeout):
+                raise Full
+
+    def _get(self, most: int, block: bool, timeout: float | None) -> list[tuple[int, bytes]]:
+        if self._closed:
+            raise ValueError(f"{self!r} is closed")
+        found = entries.get(self, most)
+        if not isinstance(found, list):
+            found = self._wait(core.CONSUMERS, lambda: entries.get(self, most), block, timeout)
+        if not found:
+            raise Empty
+        return found
+
+    def _wait(self, side: int, attempt: Callable[[], Any], block: bool, timeout: float | None) -> Any:
+        """What `attempt` answers, called until it is done; False if the time is over."""
+        word, bell = _AWAITED[side]
+        timeout = timeout if block else 0.0
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = entries.word(self, word)  # before the attempt: what changes after it ends the wait
+            result = attempt()
+            if result == core.NOT_OPEN:
+                self._open()
+            elif result == core.LOCKED:
+                self._await_lock(side)
+                if deadline is not None and time.monotonic() >= deadline + _GRACE_S:
+                    return False
+            elif result == core.AGAIN:
+                if not self._await_change(word, bell, seen, deadline):
+                    return False
+            elif result == ring.CORRUPT:
+                raise CorruptSegment(f"{self!r} holds an impossible record; give it up, nothing in it can be trusted")
+            else:
+                return result or True
+
+    def _await_change(self, word: int, bell: int, seen: int, deadline: float | None) -> bool:
+        """Wait for a slice at the most; False, without waiting, if the deadline has passed."""
+        limit_ns = SLICE_NS
+        if deadline is not None:
+            limit_ns = min(limit_ns, int((deadline - time.monotonic()) * _NS_PER_S))
+            if limit_ns <= 0:
+                return False
+        entries.await_change(self, word, bell, seen, self._spin_ns, limit_ns)
+        return True
+
+    def _await_lock(self, side: int) -> None:
+        """Wait for a slice at the most, and do away with a holder that is dead."""
+        holder = entries.await_lock(self, side, SLICE_NS)
+        unchanged = holder != FREE and entries.word(self, side + core.LOCK) & -2 == holder
+        if unchanged and not holder_of(holder, self._namespace).is_alive():
+            entries.inherit(self, side, holder)
+
+    def _open(self) -> None:
+        if _namespace() != self._namespace:
+            raise PermissionDenied(
+                f"{self!r} was made in another pid namespace than process {os.getpid()} is in: nobody there could tell "
+                "whether this process is alive. Make the queue in the namespace in which it is used"
+            )
+        populate_pages(self._memory.address, self._memory.size)
+        self._set(core.ME, lock_word(Identity.own()))
+
+    def _require_possible(self, encoded: list[Encoded]) -> None:
+        total = sum(ring.HEADER + ring.padded.py_func(len(data)) for _, data in encoded)
+        if len(encoded) == 1 and len(encoded[0][1]) > self._longest:
+            raise MessageTooLarge(
+                f"an item of {len(encoded[0][1]):,} bytes can never fit in {self!r}, which takes {self._longest:,}; "
+                f"create it with capacity={1 << (total + ring.HEADER - 1).bit_length()} or more"
+            )
+        if len(encoded) > 1 and total > self._capacity // 2:  # so that they fit from any place in the ring
+            raise MessageTooLarge(
+                f"{len(encoded):,} items of {total:,} bytes together are more than half of {self!r}; put fewer at a time, or "
+                f"create it with capacity={1 << (2 * total - 1).bit_length()} or more"
+            )
+        if 0 < self._maxsize < len(encoded):
+            raise MessageTooLarge(f"{len(encoded):,} items at once can never fit in {self!r}; put fewer at a time")
+
+    def _set(self, offset: int, value: int) -> None:
+        self._block[(self.end - self._block.ctypes.data + offset) // WORD] = value
+
+    # --- life
+
+    def __reduce__(self) -> tuple[Callable[..., "Queue"], tuple[Any, ...]]:
+        return _attach, (type(self), self._memory, self._namespace, *self._state)
+
+    def __repr__(self) -> str:
+        limit = f", at most {self._maxsize:,} items" if self._maxsize > 0 else ""
+        return f"<{type(self).__name__} of {self._capacity:,} bytes{limit}{', closed' if self._closed else ''}>"
+
+
+SimpleQueue = Queue  # the one of `multiprocessing` is the one without a feeder thread, and there is none here
+
+
+class JoinableQueue(Queue):
+    """A `Queue` that counts which items are finished.
+
+    As with `multiprocessing`, an item whose consumer was killed before it called `task_done` stays unfinished for ever.
+    """
+
+    def task_done(self) -> None:
+        """Say that an item that was got is finished.
+
+        Raises:
+            ValueError: all that were put are finished already.
+        """
+        if entries.finish(self) != core.DONE:
+            raise ValueError("task_done() called too many times")
+
+    def join(self) -> None:
+        """Wait until all items that were put are finished."""
+        while True:
+            seen = entries.word(self, core.FINISHED)
+            if entries.unfinished(self) == 0:
+                return
+            self._await_change(core.FINISHED, core.FINISHED_BELL, seen, None)
+
+
+# What one who waits on a side looks at: a word that the other side changes, and the bell that it rings.
+_AWAITED = {
+    core.PRODUCERS: (core.RING + ring.HEAD, core.RING + ring.PRODUCER_BELL),
+    core.CONSUMERS: (core.RING + ring.TAIL, core.RING + ring.CONSUMER_BELL),
+}
+
+_reducers = ForkingPickler(io.BytesIO()).dispatch_table  # kept: it makes a new one for every object
+
+
+def encode(obj: Any) -> Encoded:
+    """An object as a tag and the bytes of its message."""
+    kind = type(obj)
+    if kind is bytes:
+        return codec.BYTES, obj
+    frame = codec.encode_array(obj) if kind is np.ndarray else None
+    if frame is None:
+        buffers: list[pickle.PickleBuffer] = []
+        data = _pickled(obj, buffers.append)
+        if not buffers:
+            return codec.PICKLE, data
+        frame = codec.encode_pickle(data, buffers)
+    whole = bytearray(frame.size)
+    frame.write(memoryview(whole))
+    return frame.tag, whole
+
+
+def decode(tag: int, data: bytes) -> Any:
+    """The object of which `encode` made this."""
+    return data if tag == codec.BYTES else codec.decode(tag, memoryview(data))
+
+
+def _pickled(obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any]) -> bytes:
+    """A pickle that may hold what only `multiprocessing` can pass on: sockets, connections, its locks and this queue."""
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5, buffer_callback=buffer_callback)
+    pickler.dispatch_table = _reducers
+    pickler.dump(obj)
+    return file.getvalue()
+
+
+def _attach(kind: type[Queue], memory: AnonymousMemory, namespace: int, *state: Any) -> Queue:
+    queue = kind.__new__(kind)
+    queue._setup(memory, namespace, *state)
+    return queue
+
+
+def _namespace() -> int:
+    return Identity.own().namespace
+
+
+_queues: weakref.WeakSet[Queue] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for queue in list(_queues):
+        queue._set(core.ME, 0)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
