@@ -144,7 +144,12 @@ class Channel(End):
     def _wait_for_message(self, attempt: Callable[[], _Result | None], timeout: float | None) -> _Result:
         if not self._readable:
             raise WrongDirection(f"{self!r} is for sending only: Pipe(duplex=False) gives the reader first, the writer second")
-        return self._wait(attempt, lambda limit_ns: entries.await_message(self, limit_ns), timeout)
+
+        def sleep(limit_ns: int) -> None:
+            self._reap()  # the peer may need the room to send what is waited for
+            entries.await_message(self, limit_ns)
+
+        return self._wait(attempt, sleep, timeout)
 
     def _send_copy(self, data: "ReadableBuffer", tag: int, timeout: float | None) -> None:
         if entries.send(self, data, tag) != ops.DONE:

@@ -26,6 +26,7 @@ BYTES = 1
 ARRAY = 2
 PICKLE = 3
 PICKLE_AND_BUFFERS = 4
+IN_PLACE = 5  # the same, and never copied: the arrays that the receiver makes of it lie in the message
 
 _ALIGNMENT = 64  # bytes, from the start of the message; what SIMD loads like
 _PROTOCOL = 5
@@ -108,7 +109,7 @@ def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bo
     """
     if tag == BYTES or (tag == PLAIN and not allow_pickle):
         return bytes(message) if copy else message
-    if tag in (PICKLE, PICKLE_AND_BUFFERS) and not allow_pickle:
+    if tag in (PICKLE, PICKLE_AND_BUFFERS, IN_PLACE) and not allow_pickle:
         raise PickleRefused(
             f"a pickle of {len(message):,} bytes came, and this connection takes none: send bytes or arrays, or make it with "
             "allow_pickle=True, if the other end is trusted"
@@ -119,7 +120,8 @@ def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bo
         if tag == ARRAY:
             array = _decode_array(message)
             return array.copy(order="K") if copy else array
-        if tag == PICKLE_AND_BUFFERS:
+        if tag in (PICKLE_AND_BUFFERS, IN_PLACE):
+            copy = copy and tag != IN_PLACE
             data, parts = _split_pickle(message)
             return pickle.loads(data, buffers=[kind(part) for kind, part in parts] if copy else [part for _, part in parts])
     except (struct.error, SyntaxError, TypeError, ValueError) as error:

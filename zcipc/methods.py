@@ -20,6 +20,7 @@ from zcipc.native import (
     WINDOW_REFERENCES,
     WINDOW_VIEWS,
     Method,
+    as_it_is,
     c_string,
     call_method,
     clear_error,
@@ -248,6 +249,21 @@ def _peek(channel):
 
 
 @jit
+def _recv_plain(channel):
+    """The next message, if it is of tag 0 and there within a spin as `recv_bytes` does it; else None."""
+    end = _end_of(channel)
+    header, payload = ops.peek(end)
+    if payload == ops.AGAIN:
+        header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
+    if header == 0 or ring.header_tag(header) != 0:
+        return new_none()
+    message = new_bytes(payload, ring.header_length(header))
+    if message != 0:
+        ops.skip(end, header)
+    return message
+
+
+@jit
 def _is_closed(channel):
     return ops.is_closed(_end_of(channel))
 
@@ -344,6 +360,7 @@ class _Entries:
     end_borrow: Callable[..., int] = entry(_end_borrow, "OO", new_int)
     give_back: Callable[..., None] = entry(_give_back, "OLL", no_result)
     peek: Callable[..., int] = entry(_peek, "O", new_int)
+    recv_plain: Callable[..., bytes | None] = entry(_recv_plain, "O", as_it_is)
     is_closed: Callable[..., bool] = entry(_is_closed, "O", new_bool)
     await_message: Callable[..., None] = entry(_await_message, "OL", no_result)
     await_room: Callable[..., None] = entry(_await_room, "OLL", no_result)

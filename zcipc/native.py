@@ -287,7 +287,7 @@ def entry(function: Any, arguments: str, result: Any) -> Any:
     Args:
         function: a jitted function of words.
         arguments: one letter for each, as for `PyArg_Parse`: O for the address of the object itself, L for an `int`.
-        result: `new_int`, `new_bool` or `no_result`, which makes an object of what `function` returns.
+        result: `new_int`, `new_bool`, `no_result` or `as_it_is`, which makes an object of what `function` returns.
     """
     expected, unpack = len(arguments), _unpack(arguments)
 

@@ -52,6 +52,16 @@ address_of = intrinsic(_field("address"))
 length_of = intrinsic(_field("length"))
 
 
+@intrinsic
+def pointer(_context: Any, address: Any) -> Any:
+    """An address as what `numba.carray` makes an array of."""
+
+    def codegen(_target: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), codegen
+
+
 @unbox(BufferType)
 def _unbox_buffer(numba_type: BufferType, obj: ir.Value, c: Any) -> NativeValue:
     """Address and length of `bytes` straight from the object; of anything else through the buffer interface."""

@@ -4,31 +4,20 @@ The stamp is the number of the message, or the time at which it was meant to be 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import boolean, carray, int64, types, void
-from numba.extending import intrinsic
+from numba import boolean, carray, int64, void
 
 from zcipc.compiled import entry_point, jit
-from zcipc.objects import address_of, length_of, readable_buffer, writable_buffer
+from zcipc.objects import address_of, length_of, pointer, readable_buffer, writable_buffer
 
 WORD = 8  # bytes; the length of a message is a multiple of it
-
-
-@intrinsic
-def _pointer(_context: Any, address: Any) -> Any:
-    def codegen(_target: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.int64), codegen
 
 
 @jit
 def words(address, length):
     """The `length` bytes at `address` as an array of words: plain memory, which the compiler may read and write by vectors."""
-    return carray(_pointer(address), (length // WORD,), np.int64)
+    return carray(pointer(address), (length // WORD,), np.int64)
 
 
 @jit
