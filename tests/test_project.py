@@ -40,6 +40,7 @@ LAB = (
     "design_choices",
     "headlines",
     "realtime",
+    "microkernel",
     "plots",
     "claims",
     "display",

@@ -49,7 +49,8 @@ class Connection:
         """Send a copy of `obj`; wait for room.
 
         Raises:
-            MessageTooLarge, Closed, PeerDied, PermissionDenied, CorruptSegment: as `zcipc.Connection.send`.
+            MessageTooLarge: it is larger than the connection's queue, through which only a blocking `send` passes it in parts.
+            Closed, PeerDied, PermissionDenied, CorruptSegment: as `zcipc.Connection.send`.
         """
         await self.when_there_is_room(lambda: self.connection.send(obj, timeout=0))
 
@@ -59,8 +60,10 @@ class Connection:
         Raises:
             Closed, PeerDied, PermissionDenied, CorruptSegment: as `zcipc.Connection.recv`.
         """
-        await self.message()
-        return self.connection.recv(timeout=0)
+        while True:
+            await self.message()
+            with contextlib.suppress(TimedOut):
+                return self.connection.recv(timeout=0)
 
     async def send_bytes(self, data: Any) -> None:
         """Send a copy of `data`; wait for room."""
@@ -253,9 +256,8 @@ async def serve(service: Any, where: Listener | Connection) -> None:
             while True:
                 connection = await asyncio.to_thread(where.accept)
                 clients.create_task(_serve_one(handlers, Connection(connection)))
-        except (Closed, OSError):
-            if not where.closed:
-                raise
+        except Closed:
+            return
         finally:
             where.close()  # which ends the thread that accepts
 

@@ -162,7 +162,16 @@ class Channel(End):
                 )
 
     def _send_parts(self, pieces: Iterable[memoryview], size: int, tag: int, timeout: float | None) -> None:
-        """Send a message of `size` bytes, too large for the queue, which consists of `pieces`."""
+        """Send a message of `size` bytes, too large for the queue, which consists of `pieces`.
+
+        Raises:
+            MessageTooLarge: it is not to wait, and would have to.
+        """
+        if timeout == 0:
+            raise MessageTooLarge(
+                f"a message of {size:,} bytes passes through this connection of {self._capacity:,} bytes only while both ends "
+                f"wait for each other; allow it some time, or make it with capacity={1 << size.bit_length()} or more"
+            )
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._streaming.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
             raise TimedOut(f"another thread was sending on {self!r} all the {timeout:g} s")

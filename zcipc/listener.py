@@ -4,6 +4,7 @@ The socket carries one segment name and the kernel's word on who asks; messages 
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -86,6 +87,10 @@ class Listener:
                 client, _ = self._socket.accept()
             except TimeoutError:
                 raise TimedOut(f"nobody connected to {self.address!r} within {timeout:g} s") from None
+            except OSError as error:
+                if error.errno not in (errno.EBADF, errno.EINVAL):
+                    raise
+                raise Closed(f"the listener {self.address!r} was closed meanwhile") from None
             with client:
                 connection = self._welcome(client)
             if connection is not None:

@@ -346,9 +346,6 @@ def _serve_all(handlers: Handlers, listener: Listener, workers: int) -> None:
             thread.start()
     except Closed:
         return
-    except OSError:
-        if not listener.closed:
-            raise
     finally:
         for thread, connection in clients.items():
             connection.close()

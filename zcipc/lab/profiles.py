@@ -31,6 +31,23 @@ class PeerPlan:
 
 
 @dataclass(frozen=True)
+class MicrokernelPlan:
+    """The same for application, file server and driver.
+
+    Attributes:
+        launches: as in `Profile`.
+        sizes: of files, in bytes.
+        file_bytes: a file is read and written until about as many bytes went.
+        kills: of the driver, in a launch.
+    """
+
+    launches: int
+    sizes: tuple[int, ...]
+    file_bytes: int
+    kills: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """The grid and the repetitions of each experiment.
 
@@ -44,6 +61,7 @@ class Profile:
         volumes: messages in a burst.
         intervals: seconds from one burst of a series to the next.
         peers: the comparison with other libraries.
+        microkernel: application, file server and driver.
     """
 
     launches: int
@@ -55,6 +73,7 @@ class Profile:
     volumes: tuple[int, ...]
     intervals: tuple[float, ...]
     peers: PeerPlan
+    microkernel: MicrokernelPlan
 
 
 PROFILES = {
@@ -62,6 +81,7 @@ PROFILES = {
         launches=3, sizes=(64, 512, 8192), blocks=5, samples=300,
         injection_launches=3, injections=1, volumes=(100, 2000), intervals=(0.5,),
         peers=PeerPlan(launches=1, sizes=(64, 65536), blocks=3, block_ns=1_000_000, samples=200, bursts=1),
+        microkernel=MicrokernelPlan(launches=2, sizes=(4096, 1 << 20, 16 << 20), file_bytes=8 << 20, kills=1),
     ),
     "quick": Profile(
         launches=7, sizes=SIZES, blocks=11, samples=1000,
@@ -70,6 +90,9 @@ PROFILES = {
             launches=3, sizes=(64, 8 << 10, 64 << 10, 1 << 20, 4 << 20),
             blocks=5, block_ns=1_500_000, samples=2000, bursts=1,
         ),
+        microkernel=MicrokernelPlan(
+            launches=5, sizes=(4096, 64 << 10, 1 << 20, 16 << 20, 64 << 20), file_bytes=64 << 20, kills=2,
+        ),
     ),
     "full": Profile(
         launches=12, sizes=SIZES, blocks=21, samples=4000,
@@ -77,6 +100,9 @@ PROFILES = {
         peers=PeerPlan(
             launches=7, sizes=tuple(64 << 2 * step for step in range(10)),
             blocks=5, block_ns=3_000_000, samples=4000, bursts=2,
+        ),
+        microkernel=MicrokernelPlan(
+            launches=12, sizes=tuple(4096 << 2 * step for step in range(8)), file_bytes=64 << 20, kills=3,
         ),
     ),
 }  # fmt: skip

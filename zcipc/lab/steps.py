@@ -118,6 +118,14 @@ STEPS: tuple[Step, ...] = (
         seconds=_seconds(15, 35, 240),
     ),
     Step(
+        "09_microkernel",
+        "application, file server and driver",
+        measures=True,
+        tables=("microkernel",),
+        figures=("fig10_microkernel",),
+        seconds=_seconds(12, 35, 110),
+    ),
+    Step(
         "10_headlines",
         "the headlines of the related work, and the closest here",
         measures=True,

@@ -9,6 +9,7 @@ from zcipc.lab.plots.diagrams import (
     fig4_implementation,
 )
 from zcipc.lab.plots.headlines import headlines
+from zcipc.lab.plots.microkernel import microkernel
 from zcipc.lab.plots.peers import peers, peers_by_size
 from zcipc.lab.plots.realtime import realtime
 
@@ -22,6 +23,7 @@ __all__ = [
     "injection",
     "latency",
     "machine_timer",
+    "microkernel",
     "peers",
     "peers_by_size",
     "ping_pong",
