@@ -13,6 +13,7 @@ Time limits are those of asyncio: `async with asyncio.timeout(1): ...`. A `recv`
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import itertools
 import select
@@ -284,12 +285,16 @@ async def _serve_one(handlers: rpc.Handlers, connection: Connection) -> None:
                     continue
                 key = next(_one_way_keys) if request[0] is UNKNOWN else request[0]
                 under_way[key] = task = asyncio.create_task(_answer(handlers, connection, wire, *request))
-                task.add_done_callback(lambda _, key=key: under_way.pop(key, None))
+                task.add_done_callback(functools.partial(_forget, under_way, key))
                 del request, task
         finally:
             for task in list(under_way.values()):
                 task.cancel()
             await asyncio.gather(*under_way.values(), return_exceptions=True)
+
+
+def _forget(under_way: dict[int | None, asyncio.Task[None]], key: int | None, _done: asyncio.Task[None]) -> None:
+    under_way.pop(key, None)
 
 
 _one_way_keys = itertools.count(-1, -1)  # so that they, too, are known while they run

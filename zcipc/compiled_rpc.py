@@ -81,7 +81,7 @@ def compiled_service(
     reply_shape, reply_dtype, reply_bytes = reply.shape, reply.dtype, reply.nbytes
 
     @njit(nogil=True, error_model="numpy")
-    def loop(end, idle_ns):  # type: ignore[no-untyped-def]
+    def loop(end, idle_ns):
         while True:
             header, payload = ops.borrow(end, idle_ns)
             if header == 0:

@@ -21,6 +21,7 @@ it. A reply is (number of the call, result), or (number of the call, exception, 
 """
 
 import contextlib
+import functools
 import itertools
 import logging
 import pickle
@@ -377,8 +378,12 @@ def _serve_one(handlers: Handlers, wire: Wire, workers: int) -> None:
                 else:
                     number = request[0]
                     under_way[number] = future = pool.submit(_answer, handlers, wire, *request)
-                    future.add_done_callback(lambda _, number=number: under_way.pop(number, None))
+                    future.add_done_callback(functools.partial(_forget, under_way, number))
                 del request  # arrays that lie in the message
+
+
+def _forget(under_way: dict[int | None, Future[None]], number: int | None, _done: Future[None]) -> None:
+    under_way.pop(number, None)
 
 
 def _answer(handlers: Handlers, wire: Wire, number: int | None, index: int, args: Any, kwargs: Any = None) -> None:

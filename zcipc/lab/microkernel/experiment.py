@@ -91,14 +91,16 @@ def alone(_limit: str, sizes: Sequence[int], volume: int, _kills: int) -> Values
         def read(name: str) -> int:
             file, total = os.open(root / name, os.O_RDONLY), 0
             for offset, size in pieces(os.fstat(file).st_size):
-                os.preadv(file, [buffer[:size]], offset)
+                os.preadv(file, [buffer[:size].data], offset)
                 total = checksum(buffer[:size], total)
             os.close(file)
             return total
 
         def write(name: str) -> int:
-            file, content = os.open(root / name, os.O_RDWR), contents[int(name)]
-            written = sum(os.pwritev(file, [content[offset : offset + size]], offset) for offset, size in pieces(len(content)))
+            file, content = os.open(root / name, os.O_RDWR), contents[int(name)].data
+            written = 0
+            for offset, size in pieces(len(content)):
+                written += os.pwritev(file, [content[offset : offset + size]], offset)
             os.close(file)
             return written
 

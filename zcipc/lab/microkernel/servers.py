@@ -33,7 +33,7 @@ class Driver:
         """`size` bytes of the file, read straight into the message. Raises EOFError if it has fewer."""
 
         def fill(room: Bytes) -> None:
-            if os.preadv(handle, [room], offset) != size:
+            if os.preadv(handle, [room.data], offset) != size:
                 raise EOFError(f"the file ends before {offset + size:,} bytes")
 
         result: Bytes = rpc.filled(size, np.uint8, fill)
@@ -42,7 +42,7 @@ class Driver:
     @rpc.in_place
     def write(self, handle: int, offset: int, data: Bytes) -> int:
         """Write `data`, straight from the message; how many bytes."""
-        return os.pwritev(handle, [data], offset)
+        return os.pwritev(handle, [data.data], offset)
 
 
 class FileServer:

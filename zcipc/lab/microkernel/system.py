@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -128,7 +127,7 @@ def _serve(service: object, listener: Accepting) -> None:
 
 
 def _driver_of(transport: Transport, name: str) -> Driver:
-    return cast(Driver, rpc.connect(Driver, transport.connect(name)))
+    return rpc.connect(Driver, transport.connect(name))
 
 
 def pieces(size: int) -> Iterator[tuple[int, int]]:

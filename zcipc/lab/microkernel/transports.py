@@ -20,6 +20,7 @@ import zcipc
 from zcipc.errors import Closed, NameNotFound, PeerDied, PermissionDenied
 from zcipc.wire import Wire
 
+PROCESSES = 3  # application, file server, driver
 CAPACITY = 8 << 20  # bytes, of a connection of zcipc
 PIPE_BYTES = 1 << 20  # what an unprivileged process may have in a pipe
 PATIENCE_S = 20.0  # for a server to appear
@@ -46,7 +47,9 @@ class SharedMemory:
 
     class _Listener:
         def __init__(self, name: str) -> None:
-            self._listener = zcipc.Listener(name, capacity=CAPACITY)
+            # With fewer cores than processes, one that spins keeps another from answering.
+            waiting = zcipc.Waiting.HYBRID if (os.cpu_count() or 1) >= PROCESSES else zcipc.Waiting.BLOCK
+            self._listener = zcipc.Listener(name, capacity=CAPACITY, waiting=waiting)
 
         def accept(self) -> Wire:
             return Wire(self._listener.accept())
@@ -109,9 +112,9 @@ class Stream(Wire):
         while view.nbytes:
             view = view[os.write(self._writing, view) :]
 
-    def _read(self, size: int) -> np.ndarray[Any, Any]:
-        content = np.empty(size, np.uint8)
-        view = content.data
+    def _read(self, size: int) -> memoryview:
+        content = np.empty(size, np.uint8).data  # not cleared first, as a bytearray is
+        view = content
         while view.nbytes:
             try:
                 got = os.readv(self._reading, [view])

@@ -60,8 +60,9 @@ def _recovery(axes: Axes, frame: pd.DataFrame, names: list[str]) -> None:
         for operation, face in (("noticed", "white"), ("recovered", look.color)):
             times = rows[rows["operation"] == operation]["value"].to_numpy() / _NS_PER_MS
             offsets = spread.uniform(-0.2, 0.2, len(times)) if offsets is None else offsets
-            options = {"color": face, "edgecolor": look.color, "linewidth": 0.7, "marker": look.marker, "s": 14}
-            axes.scatter(place + offsets, times, **options)
+            axes.scatter(
+                place + offsets, times, color=face, edgecolor=look.color, linewidth=0.7, marker=look.marker, s=14
+            )  # fmt: skip
             axes.plot([place - 0.32, place + 0.32], [np.median(times)] * 2, color=style.INK, linewidth=1.0)
     axes.set_xticks(range(len(names)), [style.look(name).label.split(" (")[0].replace("Unix ", "") for name in names])
     axes.set_xlim(-0.6, len(names) - 0.4)
