@@ -81,8 +81,8 @@ def set_fenced(bell):
 
 
 @jit_inline
-def ring_bell(bell, doorbell, position):
-    """Wake whoever sleeps at `bell`, after a commit up to `position` or a release."""
+def ring_bell(bell, doorbell=0, position=0):
+    """Wake whoever sleeps at `bell`, after a commit up to `position` or a release. The rest is for ends that may be watched."""
     if load(bell + FENCED) != 0:
         fence()  # pairs with the fence in prepare_to_sleep()
     else:
