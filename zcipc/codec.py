@@ -8,10 +8,12 @@ use `allow_pickle=False`, which leaves bytes and arrays.
 """
 
 import ast
+import copyreg
 import functools
 import io
 import pickle
 import struct
+from collections import ChainMap
 from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
@@ -33,7 +35,7 @@ _PROTOCOL = 5
 _ARRAY = struct.Struct("<BBH")  # dimensions, 1 if in Fortran order, bytes of the dtype's name; the shape and the name follow
 _PICKLE = struct.Struct("<qq")  # buffers, bytes of the pickle; for each buffer its length follows, negative if it is read-only
 
-_REDUCERS = ForkingPickler(io.BytesIO()).dispatch_table  # a view of those that programs register; making one costs a message
+_REDUCERS = ChainMap(ForkingPickler._extra_reducers, copyreg.dispatch_table)  # as they are when something is pickled
 
 _Array = np.ndarray[Any, Any]
 
