@@ -36,7 +36,7 @@ from zcipc.methods import entries
 from zcipc.native import Handle, accelerate
 from zcipc.seats import SEATS_END, seat_address, seated, take_seat
 from zcipc.segment import Segment, populate_pages
-from zcipc.views import Borrow, Kept, Loan
+from zcipc.views import Borrow, Kept, Loan, accelerate_blocks
 from zcipc.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ class Channel(Handle):
     the reason allows.
     """
 
+    # The native methods know where the first three lie: `methods.CHANNEL_READING` and so on.
+    __slots__ = ("__dict__", "__weakref__", "_reading", "_spare_borrow", "_spare_loan")
+
     def __init__(self, segment: Segment, seat: int, waiting: Waiting = Waiting.HYBRID) -> None:
         self._segment = segment
         self._seat = seat
@@ -86,7 +89,8 @@ class Channel(Handle):
         self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
         self._longest: int = ring.max_message.py_func(self._capacity)
         self._lent: deque[Kept] = deque()  # messages sent but still viewed here, oldest first
-        self._borrowed: list[Any] = []  # messages received and not yet given back: windows of open blocks, and what is Kept
+        self._reading: Any = None  # the window of an open block that was opened while no other message was held
+        self._borrowed: list[Any] = []  # other messages received and not yet given back: windows of open blocks, what is Kept
         self._spare_loan: Loan | None = None
         self._spare_borrow: Borrow | None = None
         self._owner: int | None = None
@@ -149,7 +153,7 @@ class Channel(Handle):
         Sent when the block ends, dropped if it raises. One at a time; meanwhile `send_bytes` raises `LoanOpen`. Arrays made
         over the buffer may live on: their memory is not used for another message before they are gone.
         """
-        return self._loan(nbytes, timeout, 0)
+        return self._loan_tagged(nbytes, timeout, 0)
 
     def borrow(self, *, timeout: float | None = None) -> "Borrow":
         """The next message, read in place: `with channel.borrow() as buffer: ...`.
@@ -157,7 +161,7 @@ class Channel(Handle):
         The buffer is read-only. When the block ends, the buffer becomes invalid, and its room goes back to the sender. Arrays
         made over the buffer may live on, and keep the message until they are gone.
         """
-        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory), None
+        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory, readonly=True), None
         return borrow.prepared(self, timeout)
 
     # --- the rest
@@ -250,14 +254,14 @@ class Channel(Handle):
             view = _contiguous(data)
             self._wait_for_room(lambda: self._check(entries.send(self, view, tag)) == ops.DONE or None, view.nbytes, timeout)
 
-    def _loan(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
-        loan, self._spare_loan = self._spare_loan or Loan(self._memory), None
-        return loan.prepared(self, nbytes, timeout, tag)
+    def _loan_tagged(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
+        loan, self._spare_loan = self._spare_loan or Loan(self._memory, readonly=False), None
+        return loan.prepared(self, timeout, nbytes, tag)
 
-    def _open_loan_slowly(self, window: Any, nbytes: int, timeout: float | None) -> None:
+    def _open_loan_slowly(self, loan: Loan, nbytes: int, timeout: float | None) -> None:
         if nbytes < 0:
             raise ValueError(f"a loan of {nbytes} bytes makes no sense")
-        self._wait_for_room(lambda: self._check(entries.open_loan(self, window, nbytes)) > 0 or None, nbytes, timeout)
+        self._wait_for_room(lambda: self._check(entries.open_loan(loan)) > 0 or None, nbytes, timeout)
 
     def _end_loan_slowly(self, window: Any, tag: int, drop: bool) -> None:
         self._require_open()
@@ -268,15 +272,15 @@ class Channel(Handle):
         else:
             entries.commit(self, window, tag)
 
-    def _open_borrow_slowly(self, window: Any, timeout: float | None) -> int:
-        def attempt() -> int | None:
-            header = self._check(entries.open_borrow(self, window, 0))
-            return header if header > 0 else None
-
-        return self._wait(attempt, self._sleep_for_message, timeout)
+    def _open_borrow_slowly(self, borrow: Borrow, timeout: float | None) -> None:
+        self._wait(lambda: self._check(entries.open_borrow(borrow, 0)) > 0 or None, self._sleep_for_message, timeout)
+        if borrow._window is not self._reading:
+            self._borrowed.append(borrow._window)
 
     def _end_borrow_slowly(self, window: Any, state: int) -> None:
-        if window in self._borrowed:
+        if window is self._reading:
+            self._reading = None
+        elif window in self._borrowed:
             self._borrowed.remove(window)
         if state == methods.VIEWED:
             self._borrowed.append(Kept(window.position, weakref.ref(window)))
@@ -371,13 +375,15 @@ class Channel(Handle):
         for kept in over:
             self._borrowed.remove(kept)
         if over or given_back:
-            first = min((held.position for held in self._borrowed), default=0)
+            held = self._borrowed if self._reading is None else [self._reading, *self._borrowed]
+            first = min((one.position for one in held), default=0)
             entries.give_back(self, len(over) + given_back, first)
 
     def _unmap(self) -> None:
         self._spare_loan = self._spare_borrow = None
         self._lent.clear()  # whoever views a window keeps it, and the memory below it
         self._borrowed.clear()
+        self._reading = None
         self._segment.close()
 
     # --- private and shared words
@@ -427,6 +433,9 @@ def _accelerate() -> None:
     """Once a process, when the first channel is made: what needs no waiting is done in machine code."""
     accelerate(Channel, "send_bytes", methods.send_bytes)
     accelerate(Channel, "recv_bytes", methods.recv_bytes)
+    accelerate(Channel, "loan", methods.loan)
+    accelerate(Channel, "borrow", methods.borrow)
+    accelerate_blocks()
 
 
 def _contiguous(data: "ReadableBuffer") -> memoryview:

@@ -38,7 +38,7 @@ class Connection(Channel):
                 self._send_copy(data, codec.PICKLE, timeout)
                 return
             frame = codec.encode_pickle(data, buffers)
-        with self._loan(frame.size, timeout, frame.tag) as buffer:
+        with self._loan_tagged(frame.size, timeout, frame.tag) as buffer:
             frame.write(buffer)
 
     def recv(self, *, timeout: float | None = None) -> Any:
