@@ -7,6 +7,7 @@ Decoding copies, so what `recv` returns is the receiver's own.
 Unpickling runs code that the sender chose: receive objects only from a process you trust, and `recv_bytes` from any other.
 """
 
+import functools
 import pickle
 import struct
 from collections.abc import Callable
@@ -39,20 +40,33 @@ class Frame:
 
 def encode_array(array: np.ndarray[Any, Any]) -> Frame | None:
     """A frame for an array of plain numbers, whatever its strides; None for one that only pickle understands."""
-    dtype = array.dtype
-    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or np.dtype(dtype.str) != dtype:
+    dtype, shape, flags = array.dtype, array.shape, array.flags
+    name = _name_of(dtype)
+    if name is None:
         return None
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    name = dtype.str.encode()
-    head = _ARRAY.pack(array.ndim, fortran, len(name)) + struct.pack(f"<{array.ndim}q", *array.shape) + name
+    fortran = flags.f_contiguous and not flags.c_contiguous
+    head = _ARRAY.pack(len(shape), fortran, len(name)) + struct.pack(f"<{len(shape)}q", *shape) + name
     start = _aligned(len(head))
 
     def write(buffer: memoryview) -> None:
         buffer[: len(head)] = head
-        inside = np.ndarray(array.shape, dtype, buffer, start, order="F" if fortran else "C")
+        inside = np.ndarray(shape, dtype, buffer, start, order="F" if fortran else "C")
         inside[...] = array
 
     return Frame(ARRAY, start + array.nbytes, write)
+
+
+@functools.lru_cache
+def _name_of(dtype: np.dtype[Any]) -> bytes | None:
+    """What `_dtype_called` makes it of again; None for one that only pickle understands."""
+    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or np.dtype(dtype.str) != dtype:
+        return None
+    return dtype.str.encode()
+
+
+@functools.lru_cache
+def _dtype_called(name: bytes) -> np.dtype[Any]:
+    return np.dtype(str(name, "ascii"))
 
 
 def encode_pickle(data: bytes, buffers: list[pickle.PickleBuffer]) -> Frame:
@@ -98,7 +112,7 @@ def _decode_array(message: memoryview) -> np.ndarray[Any, Any]:
     dimensions, fortran, name_bytes = _ARRAY.unpack_from(message)
     shape = struct.unpack_from(f"<{dimensions}q", message, _ARRAY.size)
     name_start = _ARRAY.size + 8 * dimensions
-    dtype = np.dtype(str(message[name_start : name_start + name_bytes], "ascii"))
+    dtype = _dtype_called(bytes(message[name_start : name_start + name_bytes]))
     start = _aligned(name_start + name_bytes)
     inside: np.ndarray[Any, Any] = np.ndarray(shape, dtype, message, start, order="F" if fortran else "C")
     return inside.copy(order="K")

@@ -52,7 +52,7 @@ def _compiled(function: Callable[..., Any], **options: bool) -> Any:
 
 
 class _Cache:
-    """Numba's cache of a function, under our stamp; made when it is first wanted, because that writes a file to try the disk."""
+    """Numba's cache of a function, under our stamp. Made when it is first wanted: numba writes a file to try the disk."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function

@@ -43,7 +43,7 @@ class Connection(Channel):
 
     def recv(self, *, timeout: float | None = None) -> Any:
         """The next object, the receiver's own. Unpickles: only for a peer that you trust."""
-        with (message := self.borrow(timeout=timeout)) as buffer:
+        with (message := self.borrow() if timeout is None else self.borrow(timeout=timeout)) as buffer:
             return codec.decode(message.tag, buffer)
 
     def __reduce__(self) -> tuple[Callable[..., "Connection"], tuple[str, int, Waiting]]:

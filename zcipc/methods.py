@@ -1,10 +1,10 @@
 """The methods of a channel that are machine code: everything that needs no waiting and no complaint.
 
 Each runs under the interpreter lock from its first look at the end to its last write, which makes it atomic for the threads of
-a process. The native methods stand in front of the Python methods of `Channel`, `Loan` and `Borrow` and call them for the rest; the others are
-compiled functions that `Channel`, `Loan` and `Borrow` call by their entry points.
+a process. The native methods stand in front of the Python methods of `Channel`, `Loan` and `Borrow`, and call those for the rest;
+the others are compiled functions that Python calls by their entry points.
 
-A spare loan or borrow waits in a slot of its channel, nobody else having it, and goes back there when its block has ended.
+A spare loan or borrow waits in a slot of its channel, and goes back there when its block has ended.
 """
 
 from collections.abc import Callable

@@ -308,7 +308,7 @@ def new_view(window):
 
 @jit
 def release_view(window, obj, slot):
-    """Release the `memoryview` of a window that the slot of an object holds, as far as nothing was made over it; empty the slot."""
+    """Release the `memoryview` of a window in the slot of an object, if nothing was made over it, and empty the slot."""
     if load(obj + slot) != 0:
         result = _vectorcall(load(window + _WINDOW_RELEASE), obj + slot, 1, 0)
         if result == 0:  # something was, and keeps the window

@@ -41,7 +41,7 @@ class Kept(NamedTuple):
     window: "weakref.ref[Any]"
 
 
-class _View(Block):  # type: ignore[misc]
+class _View(Block):
     """A loan or a borrow: its message is read or written in a `with` block."""
 
     __slots__ = ("_buffer", "_channel", "_timeout", "_window")
@@ -51,7 +51,8 @@ class _View(Block):  # type: ignore[misc]
 
     def prepared(self, channel: "Channel", timeout: float | None, length: int = 0, tag: int = 0) -> Self:
         """Itself, for a message of the channel; `length` and `tag` are those of a loan."""
-        self._channel, self._timeout, self.length, self.tag = channel, timeout, length, tag
+        self._channel, self._timeout = channel, timeout
+        self.length, self.tag = length, tag  # type: ignore[misc]  # words of the native type, not slots
         return self
 
 
