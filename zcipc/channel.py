@@ -47,6 +47,7 @@ DEFAULT_CAPACITY = 1 << 20  # bytes in each direction
 _DATA_OFFSET = 4096  # the queues' data begin on a page of their own
 _SMALLEST_CAPACITY = 4096
 _NS_PER_S = 1_000_000_000
+_OWN_REFERENCES = 2  # to what a local name alone refers to, as `sys.getrefcount` counts: the name, and its argument
 _SLICE_S = ops.SLICE_NS / _NS_PER_S
 
 _Result = TypeVar("_Result")
@@ -161,7 +162,8 @@ class Channel(Handle):
         The buffer is read-only. When the block ends, the buffer becomes invalid, and its room goes back to the sender. Arrays
         made over the buffer may live on, and keep the message until they are gone.
         """
-        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory, readonly=True), None
+        spare, self._spare_borrow = self._spare_borrow, None
+        borrow = Borrow(self._memory, readonly=True) if spare is None or sys.getrefcount(spare) > _OWN_REFERENCES else spare
         return borrow.prepared(self, timeout)
 
     # --- the rest
@@ -255,7 +257,8 @@ class Channel(Handle):
             self._wait_for_room(lambda: self._check(entries.send(self, view, tag)) == ops.DONE or None, view.nbytes, timeout)
 
     def _loan_tagged(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
-        loan, self._spare_loan = self._spare_loan or Loan(self._memory, readonly=False), None
+        spare, self._spare_loan = self._spare_loan, None
+        loan = Loan(self._memory, readonly=False) if spare is None or sys.getrefcount(spare) > _OWN_REFERENCES else spare
         return loan.prepared(self, timeout, nbytes, tag)
 
     def _open_loan_slowly(self, loan: Loan, nbytes: int, timeout: float | None) -> None:

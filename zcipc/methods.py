@@ -1,7 +1,7 @@
 """The methods of a channel that are machine code: everything that needs no waiting and no complaint.
 
 Each runs under the interpreter lock from its first look at the end to its last write, which makes it atomic for the threads of
-a process. The native methods stand in front of the Python methods of `Channel`, `Loan` and `Borrow`, and call those for the rest;
+a process. The native methods stand in front of the Python methods of `Channel`, `Loan` and `Borrow`, and call them if need be;
 the others are compiled functions that Python calls by their entry points.
 
 A spare loan or borrow waits in a slot of its channel, and goes back there when its block has ended.
