@@ -1,12 +1,15 @@
 """Methods in machine code: they do what the Python methods behind them do, and refuse what those refuse."""
 
+import ctypes
 import inspect
+import sys
 
 import numpy as np
 import pytest
 
 import zcipc
-from zcipc import Connection, Pipe
+from zcipc import Connection, Pipe, methods
+from zcipc.views import Borrow, Loan
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -19,9 +22,11 @@ def ends():
 
 
 def test_the_fast_methods_stand_in_front_of_documented_python_methods(ends):
-    for name in ("send_bytes", "recv_bytes"):
-        method = getattr(Connection, name)
-        behind = getattr(Connection, f"_{name}")
+    accelerated = [(Connection, name) for name in ("send_bytes", "recv_bytes", "loan", "borrow")]
+    accelerated += [(view, name) for view in (Loan, Borrow) for name in ("__enter__", "__exit__")]
+    for owner, name in accelerated:
+        method = getattr(owner, name)
+        behind = getattr(owner, f"_{name.strip('_')}")
         assert inspect.ismethoddescriptor(method)
         assert inspect.isfunction(behind)
         assert inspect.getdoc(method) == inspect.getdoc(behind)
@@ -94,3 +99,55 @@ def test_a_failed_call_leaves_no_reference_behind(ends):
             left.send_bytes(bytearray(1 << 22), timeout=0.01)
         left.send_bytes(data)
     data.clear()  # raises if anybody still views it
+
+
+def test_the_slots_lie_where_the_machine_code_looks_for_them(ends):
+    left, right = ends
+
+    def word(obj, slot):
+        return ctypes.c_int64.from_address(id(obj) + slot).value
+
+    with left.loan(8):
+        pass
+    with right.borrow():
+        assert word(right, methods.CHANNEL_READING) == id(right._reading) != id(None)
+    assert word(left, methods.CHANNEL_SPARE_LOAN) == id(left._spare_loan) != id(None)
+    assert word(right, methods.CHANNEL_SPARE_BORROW) == id(right._spare_borrow) != id(None)
+    loan = left.loan(8, timeout=0.5)
+    with loan as buffer:
+        assert word(loan, methods.BLOCK_BUFFER) == id(buffer)
+        assert word(loan, methods.BLOCK_CHANNEL) == id(left)
+        assert word(loan, methods.BLOCK_TIMEOUT) == id(loan._timeout)
+        assert word(loan, methods.BLOCK_WINDOW) == id(loan._window)
+
+
+@pytest.mark.parametrize("timeout", [{}, {"timeout": 1}], ids=["native", "python"])
+def test_who_keeps_a_loan_or_a_borrow_after_its_block_has_it_alone(ends, timeout):
+    left, right = ends
+    kept = left.loan(8), right.borrow()
+    with kept[0]:
+        pass
+    with kept[1]:
+        pass
+    assert left.loan(8, **timeout) is not kept[0]
+    assert right.borrow(**timeout) is not kept[1]
+    for view in kept:
+        with pytest.raises(AttributeError):
+            view.__enter__()
+
+
+def test_blocks_leave_no_reference_behind(ends):
+    left, right = ends
+
+    def pass_messages():
+        for _ in range(100):
+            with left.loan(8) as buffer:
+                buffer[0] = 1
+            with right.borrow() as buffer:
+                assert buffer[0] == 1
+            with pytest.raises(ZeroDivisionError), left.loan(8):
+                raise ZeroDivisionError
+        return [sys.getrefcount(obj) for obj in (left, right, None, left._spare_loan._window, right._spare_borrow._window)]
+
+    first, second = pass_messages(), pass_messages()
+    assert all(abs(now - before) < 50 for now, before in zip(second, first, strict=True))

@@ -5,6 +5,7 @@ without the lock. What cannot be done at once comes here, to the slow path: wait
 """
 
 import functools
+import sys
 import threading
 import time
 import weakref
@@ -19,13 +20,14 @@ from zcipc.methods import NOT_IN_QUEUE, entries
 from zcipc.native import accelerate
 from zcipc.segment import Segment
 from zcipc.streams import Assembly, cut
-from zcipc.views import Borrow, Kept, Loan
+from zcipc.views import Borrow, Kept, Loan, accelerate_blocks
 from zcipc.waiting import Waiting
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _NS_PER_S = 1_000_000_000
+_OWN_REFERENCES = 2  # to what a local name alone refers to, as `sys.getrefcount` counts: the name, and its argument
 
 _Result = TypeVar("_Result")
 
@@ -127,7 +129,7 @@ class Channel(End):
         Raises:
             MessageTooLarge: it can never fit into the queue. Only `send` and `send_bytes` cut messages up.
         """
-        return self._loan(nbytes, timeout, 0)
+        return self._loan_tagged(nbytes, timeout, 0)
 
     def borrow(self, *, timeout: float | None = None) -> "Borrow":
         """The next message, read in place: `with channel.borrow() as buffer: ...`.
@@ -136,8 +138,10 @@ class Channel(End):
         made over the buffer may live on, and keep the message until they are gone. A message larger than the queue is put
         together in private memory, and read there.
         """
-        borrow, self._spare_borrow = self._spare_borrow or Borrow(self._memory_to_view()), None
-        return borrow.prepared(self, timeout)
+        spare, self._spare_borrow = self._spare_borrow, None
+        if spare is None or sys.getrefcount(spare) > _OWN_REFERENCES:
+            spare = Borrow(self._memory_to_view(), readonly=True)
+        return spare.prepared(self, timeout)
 
     # --- the slow path
 
@@ -189,14 +193,16 @@ class Channel(End):
 
         self._wait_for_room(attempt, chunk.nbytes, timeout, in_parts=True)
 
-    def _loan(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
-        loan, self._spare_loan = self._spare_loan or Loan(self._memory_to_view()), None
-        return loan.prepared(self, nbytes, timeout, tag)
+    def _loan_tagged(self, nbytes: int, timeout: float | None, tag: int) -> Loan:
+        spare, self._spare_loan = self._spare_loan, None
+        if spare is None or sys.getrefcount(spare) > _OWN_REFERENCES:
+            spare = Loan(self._memory_to_view(), readonly=False)
+        return spare.prepared(self, timeout, nbytes, tag)
 
-    def _open_loan_slowly(self, window: Any, nbytes: int, timeout: float | None) -> None:
+    def _open_loan_slowly(self, loan: Loan, nbytes: int, timeout: float | None) -> None:
         if nbytes < 0:
             raise ValueError(f"a loan of {nbytes} bytes makes no sense")
-        self._wait_for_room(lambda: self._check(entries.open_loan(self, window, nbytes)) > 0 or None, nbytes, timeout)
+        self._wait_for_room(lambda: self._check(entries.open_loan(loan)) > 0 or None, nbytes, timeout)
 
     def _end_loan_slowly(self, window: Any, tag: int, drop: bool) -> None:
         self._require_open()
@@ -207,28 +213,33 @@ class Channel(End):
         else:
             entries.commit(self, window, tag)
 
-    def _open_borrow_slowly(self, window: Any, timeout: float | None) -> int:
-        def attempt() -> int | None:
-            header = self._check(entries.open_borrow(self, window, 0))
-            if header == ops.CHUNKED:
-                return self._assemble(window)
-            return header if header > 0 else None
+    def _open_borrow_slowly(self, borrow: Borrow, timeout: float | None) -> None:
+        def attempt() -> bool | None:
+            header = self._check(entries.open_borrow(borrow, 0))
+            return self._assemble(borrow) if header == ops.CHUNKED else header > 0 or None
 
-        return self._wait_for_message(attempt, timeout)
+        self._wait_for_message(attempt, timeout)
+        window = borrow._window
+        if window is not self._reading and window.position != NOT_IN_QUEUE:
+            self._borrowed.append(window)
 
-    def _assemble(self, window: Any) -> int | None:
-        """Point the window at a message that was too large for the queue, if it is complete; its header."""
+    def _assemble(self, borrow: Borrow) -> bool | None:
+        """Point the window at a message that was too large for the queue; True, if it is complete."""
         with self._assembling:
             message = self._assembly.take(self)
             tag = self._assembly.tag
         if message is None:
             return None
+        window = borrow._window
         window.memory, window.address, window.length = message.data, message.ctypes.data, message.nbytes
         window.position = NOT_IN_QUEUE
-        return tag << ring.LENGTH_BITS | message.nbytes + 1
+        borrow.tag = tag  # type: ignore[misc]  # a word of the native type, not a slot
+        return True
 
     def _end_borrow_slowly(self, window: Any, state: int) -> None:
-        if window in self._borrowed:
+        if window is self._reading:
+            self._reading = None
+        elif window in self._borrowed:
             self._borrowed.remove(window)
         if window.position == NOT_IN_QUEUE:
             return
@@ -265,6 +276,9 @@ def _accelerate() -> None:
     """Once a process, when the first channel is made: what needs no waiting is done in machine code."""
     accelerate(Channel, "send_bytes", methods.send_bytes)
     accelerate(Channel, "recv_bytes", methods.recv_bytes)
+    accelerate(Channel, "loan", methods.loan)
+    accelerate(Channel, "borrow", methods.borrow)
+    accelerate_blocks()
 
 
 def _contiguous(data: "ReadableBuffer") -> memoryview:

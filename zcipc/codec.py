@@ -35,7 +35,7 @@ _PROTOCOL = 5
 _ARRAY = struct.Struct("<BBH")  # dimensions, 1 if in Fortran order, bytes of the dtype's name; the shape and the name follow
 _PICKLE = struct.Struct("<qq")  # buffers, bytes of the pickle; for each buffer its length follows, negative if it is read-only
 
-_REDUCERS = ChainMap(ForkingPickler._extra_reducers, copyreg.dispatch_table)  # as they are when something is pickled
+_REDUCERS = ChainMap(ForkingPickler._extra_reducers, copyreg.dispatch_table)  # type: ignore[attr-defined]  # and those to come
 
 _Array = np.ndarray[Any, Any]
 
@@ -72,6 +72,19 @@ def encode_array(array: _Array) -> Frame | None:
     head = _ARRAY.pack(array.ndim, _order(array) == "F", len(name)) + struct.pack(f"<{array.ndim}q", *array.shape) + name
     start = _aligned(len(head))
     return Frame(ARRAY, start + array.nbytes, head, [(start, array)])
+
+
+@functools.lru_cache
+def _name_of(dtype: np.dtype[Any]) -> bytes | None:
+    """What `_dtype_called` makes it of again; None for one that only pickle understands."""
+    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or np.dtype(dtype.str) != dtype:
+        return None
+    return dtype.str.encode()
+
+
+@functools.lru_cache
+def _dtype_called(name: bytes) -> np.dtype[Any]:
+    return np.dtype(str(name, "ascii"))
 
 
 def encode_pickle(data: bytes, buffers: list[pickle.PickleBuffer]) -> Frame:

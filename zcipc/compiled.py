@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core.caching import FunctionCache
 from numba.core.typing.templates import Signature
 
 
@@ -46,10 +47,25 @@ def jit_nogil(function: Callable[..., Any]) -> Any:
 
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
     dispatcher = njit(function, error_model="numpy", **options)
-    dispatcher.enable_caching()
-    in_library = Path(function.__code__.co_filename).parent == _PACKAGE
-    dispatcher._cache._cache_file._source_stamp = STAMP if in_library else _stamp_of_all()
+    dispatcher._cache = _Cache(function)
     return dispatcher
+
+
+class _Cache:
+    """Numba's cache of a function, under our stamp. Made when it is first wanted: numba writes a file to try the disk."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    @functools.cached_property
+    def _made(self) -> FunctionCache:
+        made = FunctionCache(self._function)
+        in_library = Path(self._function.__code__.co_filename).parent == _PACKAGE
+        made._cache_file._source_stamp = STAMP if in_library else _stamp_of_all()
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
 
 
 def entry_point(dispatcher: Any, signature: Signature) -> Callable[..., Any]:

@@ -67,7 +67,7 @@ class Connection(Channel):
         if frame.size > self._longest:
             self._send_parts(frame.pieces(), frame.size, frame.tag, timeout)
             return
-        with self._loan(frame.size, timeout, frame.tag) as buffer:
+        with self._loan_tagged(frame.size, timeout, frame.tag) as buffer:
             frame.write(buffer)
 
     def recv(self, *, timeout: float | None = None) -> Any:
@@ -76,7 +76,7 @@ class Connection(Channel):
         Raises:
             PickleRefused: a pickle came, and the connection was made with `allow_pickle=False`. It is lost.
         """
-        with (message := self.borrow(timeout=timeout)) as buffer:
+        with (message := self.borrow() if timeout is None else self.borrow(timeout=timeout)) as buffer:
             return codec.decode(message.tag, buffer, copy=True, allow_pickle=self._manner.allow_pickle)
 
     @contextlib.contextmanager

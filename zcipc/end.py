@@ -18,8 +18,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from zcipc import methods, ring
 from zcipc import operations as ops
+from zcipc import ring
 from zcipc.atomics import WORD
 from zcipc.doorbell import Doorbell, where_to_ring
 from zcipc.errors import Closed, CorruptSegment, LoanOpen, PeerDied, PermissionDenied, TimedOut, WrongDirection
@@ -57,6 +57,9 @@ class Statistics:
 class End(Handle):
     """One end of a segment with two queues. Base of `Channel`."""
 
+    # The native methods know where the last three lie: `methods.CHANNEL_READING` and so on.
+    __slots__ = ("__dict__", "__weakref__", "_reading", "_spare_borrow", "_spare_loan")
+
     def __init__(self, segment: Segment, seat: int, waiting: Waiting, readable: bool, writable: bool) -> None:
         self._segment = segment
         self._seat = seat
@@ -71,7 +74,8 @@ class End(Handle):
         self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
         self._longest: int = ring.max_message.py_func(self._capacity)
         self._lent: deque[Kept] = deque()  # messages sent but still viewed here, oldest first
-        self._borrowed: list[Any] = []  # messages received and not yet given back: windows of open blocks, and what is Kept
+        self._reading: Any = None  # the window of an open block that was opened while no other message was held
+        self._borrowed: list[Any] = []  # other messages received and not yet given back: windows of open blocks, what is Kept
         self._owner: int | None = None
         self._doorbell: Doorbell | None = None
         self._opening = threading.Lock()
@@ -296,12 +300,14 @@ class End(Handle):
         for kept in over:
             self._borrowed.remove(kept)
         if over or given_back:
-            first = min((held.position for held in self._borrowed if held.position != methods.NOT_IN_QUEUE), default=0)
+            held = self._borrowed if self._reading is None else [self._reading, *self._borrowed]
+            first = min((one.position for one in held), default=0)
             entries.give_back(self, len(over) + given_back, first)
 
     def _unmap(self) -> None:
         self._lent.clear()  # whoever views a window keeps it, and the memory below it
         self._borrowed.clear()
+        self._reading = None
         self._memory = memoryview(b"")
         self._segment.close()
 

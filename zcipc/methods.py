@@ -1,8 +1,10 @@
 """The methods of a channel that are machine code: everything that needs no waiting and no complaint.
 
 Each runs under the interpreter lock from its first look at the end to its last write, which makes it atomic for the threads of
-a process. The native methods stand in front of the Python methods of `Channel` and call them for the rest; the others are
-compiled functions that `Channel`, `Loan` and `Borrow` call by their entry points.
+a process. The native methods stand in front of the Python methods of `Channel`, `Loan` and `Borrow`, and call them if need be;
+the others are compiled functions that Python calls by their entry points.
+
+A spare loan or borrow waits in a slot of its channel, and goes back there when its block has ended.
 """
 
 from collections.abc import Callable
@@ -13,30 +15,41 @@ from zcipc.atomics import WORD, fence, futex_wake, load, store
 from zcipc.compiled import jit, jit_inline
 from zcipc.doorbell import EVENT, FIFO, find_door, forget_door
 from zcipc.native import (
+    BLOCK_LENGTH,
+    BLOCK_SLOTS,
+    BLOCK_TAG,
     HANDLE_END,
+    HANDLE_SLOTS,
     WINDOW_ADDRESS,
     WINDOW_LENGTH,
     WINDOW_POSITION,
-    WINDOW_REFERENCES,
     WINDOW_VIEWS,
     Method,
     as_it_is,
     c_string,
     call_method,
     clear_error,
+    clear_slot,
     data_of_bytes,
     entry,
     get_buffer,
     is_bytes,
+    length_from,
     new_bool,
     new_bytes,
     new_int,
     new_none,
+    new_reference,
+    new_view,
     no_result,
+    none,
     py_buffer,
+    references,
     release_buffer,
+    release_view,
     restore_thread,
     save_thread,
+    set_slot,
 )
 from zcipc.object_code import cfunction
 from zcipc.waiting import (
@@ -53,8 +66,18 @@ VIEWED, HELD_BY_OTHERS = 1, 2
 NOT_IN_QUEUE = -1  # position of a message that was too large for the queue, and was put together elsewhere
 
 _PYBUF_SIMPLE = 0
-_send_bytes_name = c_string("_send_bytes")
-_recv_bytes_name = c_string("_recv_bytes")
+_send_bytes_name, _recv_bytes_name = c_string("_send_bytes"), c_string("_recv_bytes")
+_loan_name, _borrow_name = c_string("_loan"), c_string("_borrow")
+_enter_name, _exit_name = c_string("_enter"), c_string("_exit")
+
+# Slots: offsets in the object. They lie behind the words of the base class, in the order of their names.
+CHANNEL_READING, CHANNEL_SPARE_BORROW, CHANNEL_SPARE_LOAN = (HANDLE_SLOTS + place * WORD for place in range(3))
+BLOCK_BUFFER, BLOCK_CHANNEL, BLOCK_TIMEOUT, BLOCK_WINDOW = (BLOCK_SLOTS + place * WORD for place in range(4))
+
+
+@jit_inline
+def _end_of(channel):
+    return load(channel + HANDLE_END)
 
 
 @jit
@@ -75,7 +98,7 @@ def _send_object(end, data, tag):
 @cfunction(Method)
 def send_bytes(self, arguments, count, keywords):
     """`Channel.send_bytes(data)`, where there is room."""
-    if count == 1 and keywords == 0 and _send_object(load(self + HANDLE_END), load(arguments), 0) == ops.DONE:
+    if count == 1 and keywords == 0 and _send_object(_end_of(self), load(arguments), 0) == ops.DONE:
         return new_none()
     return call_method(_send_bytes_name(), self, arguments, count, keywords)
 
@@ -83,7 +106,7 @@ def send_bytes(self, arguments, count, keywords):
 @cfunction(Method)
 def recv_bytes(self, arguments, count, keywords):
     """`Channel.recv_bytes()`, where a message is there within a spin."""
-    end = load(self + HANDLE_END)
+    end = _end_of(self)
     if count == 0 and keywords == 0:
         header, payload = ops.peek(end)
         if payload == ops.AGAIN:
@@ -97,11 +120,6 @@ def recv_bytes(self, arguments, count, keywords):
 
 
 # --- called from Python: a channel, a window or data goes in as the address of the object
-
-
-@jit_inline
-def _end_of(channel):
-    return load(channel + HANDLE_END)
 
 
 @jit
@@ -138,53 +156,52 @@ def _next_tag(channel):
 
 
 @jit
-def _open_loan(channel, window, length):
-    """Claim room, remember that a loan is open and point the window there; the result of `try_claim`."""
-    end = _end_of(channel)
+def _open_loan(loan):
+    """Claim room for a loan, remember that one is open and point its window there; the result of `try_claim`."""
+    end = _end_of(load(loan + BLOCK_CHANNEL))
+    length = load(loan + BLOCK_LENGTH)
+    if length < 0 or length > ring.max_message(load(end + ops.PRODUCER + ring.CAPACITY)):
+        return ops.TOO_LARGE
     payload = ops.try_claim(end, length)
     if payload > 0:
         store(end + ops.LOAN, payload)
-        store(window + WINDOW_ADDRESS, payload)
-        store(window + WINDOW_LENGTH, length)
-        store(window + WINDOW_POSITION, load(end + ops.PRODUCER + ring.POSITION))
-        store(window + WINDOW_REFERENCES, load(window))
+        _point(load(loan + BLOCK_WINDOW), payload, length, load(end + ops.PRODUCER + ring.POSITION))
     return payload
 
 
 @jit_inline
-def _is_viewed(window, more):
-    """Whether anybody has the window who had not when it was opened: a view, or an array that keeps it without one.
-
-    `more` of them are expected. Opening and ending are called in the same way, and so see the same references otherwise.
-    """
-    references = load(window)  # the count is the first word of every object
-    return load(window + WINDOW_VIEWS) != 0 or references > load(window + WINDOW_REFERENCES) + more
+def _point(window, address, length, position):
+    store(window + WINDOW_ADDRESS, address)
+    store(window + WINDOW_LENGTH, length)
+    store(window + WINDOW_POSITION, position)
 
 
-@jit
-def _note_references(_channel, window, _nothing):
-    """What opening does, to be called where ending will be: how many references there are is a matter of the caller."""
-    store(window + WINDOW_REFERENCES, load(window))
+@jit_inline
+def _is_viewed(window, known):
+    """Whether anybody has the window but the `known` who hold a reference: a view, or an array that keeps it without one."""
+    return load(window + WINDOW_VIEWS) != 0 or references(window) > known
 
 
 @jit
-def _end_loan(channel, window, tag):
-    """Send what was written; False, and nothing done, if it is still viewed or the channel not open."""
+def _end_loan(loan, drop):
+    """Send what was written, or give it up; False, and only the buffer released, if it is viewed or the channel not open."""
+    channel, window = load(loan + BLOCK_CHANNEL), load(loan + BLOCK_WINDOW)
     end = _end_of(channel)
-    if _is_viewed(window, 0) or load(end + ops.STATE) != ops.OPEN:
+    release_view(window, loan, BLOCK_BUFFER)
+    if _is_viewed(window, 1) or load(end + ops.STATE) != ops.OPEN:  # 1: the loan
         return False
-    ops.commit(end, load(window + WINDOW_LENGTH), tag)
+    if drop:
+        ops.drop(end, load(window + WINDOW_LENGTH))
+    else:
+        ops.commit(end, load(window + WINDOW_LENGTH), load(loan + BLOCK_TAG))
+    _spare(loan, channel, CHANNEL_SPARE_LOAN)
     return True
 
 
-@jit
-def _drop_loan(channel, window, _tag):
-    """Give up what was written; False, and nothing done, if it is still viewed or the channel not open."""
-    end = _end_of(channel)
-    if _is_viewed(window, 0) or load(end + ops.STATE) != ops.OPEN:
-        return False
-    ops.drop(end, load(window + WINDOW_LENGTH))
-    return True
+@jit_inline
+def _spare(block, channel, slot):
+    set_slot(channel, slot, block)
+    clear_slot(block, BLOCK_CHANNEL)
 
 
 @jit
@@ -198,8 +215,12 @@ def _drop(channel, window):
 
 
 @jit
-def _open_borrow(channel, window, spin_ns):
-    """Point the window at the next message, after a spin at most, and hold it; its header, the result of `peek`, or CHUNKED."""
+def _open_borrow(borrow, spin_ns):
+    """Point the window at the next message, after a spin at most, and hold it; its header, the result of `peek`, or CHUNKED.
+
+    If no other message is held, the channel notes the window as the one that is read.
+    """
+    channel, window = load(borrow + BLOCK_CHANNEL), load(borrow + BLOCK_WINDOW)
     end = _end_of(channel)
     header, payload = ops.peek(end)
     if payload == ops.AGAIN and spin_ns > 0:
@@ -208,27 +229,32 @@ def _open_borrow(channel, window, spin_ns):
         return payload
     if ops.is_chunk(header):
         return ops.CHUNKED
-    store(window + WINDOW_ADDRESS, payload)
-    store(window + WINDOW_LENGTH, ring.header_length(header))
-    store(window + WINDOW_POSITION, load(end + ops.CONSUMER + ring.POSITION))
-    store(window + WINDOW_REFERENCES, load(window))
+    _point(window, payload, ring.header_length(header), load(end + ops.CONSUMER + ring.POSITION))
     ops.hold(end, header)
-    store(end + ops.HELD, load(end + ops.HELD) + 1)
+    held = load(end + ops.HELD)
+    store(end + ops.HELD, held + 1)
+    store(borrow + BLOCK_TAG, ring.header_tag(header))
+    if held == 0:
+        set_slot(channel, CHANNEL_READING, window)
     return header
 
 
 @jit
-def _end_borrow(channel, window):
-    """Give the message back, and 0; or nothing, and why: it is VIEWED, or not the only one held (HELD_BY_OTHERS)."""
+def _end_borrow(borrow):
+    """Give the message back, and 0; or only release the buffer, and say why: it is VIEWED, or not the only one held."""
+    channel, window = load(borrow + BLOCK_CHANNEL), load(borrow + BLOCK_WINDOW)
     end = _end_of(channel)
-    if _is_viewed(window, 1) or load(end + ops.STATE) != ops.OPEN:  # 1: the list of what is borrowed
+    release_view(window, borrow, BLOCK_BUFFER)
+    if _is_viewed(window, 2) or load(end + ops.STATE) != ops.OPEN:  # 2: the borrow, and the channel that notes what is read
         return VIEWED
     if load(window + WINDOW_POSITION) == NOT_IN_QUEUE:
         return VIEWED  # by nobody, but there is nothing to give back
-    if load(end + ops.HELD) != 1:
+    if load(channel + CHANNEL_READING) != window or load(end + ops.HELD) != 1:
         return HELD_BY_OTHERS
+    set_slot(channel, CHANNEL_READING, none())
     store(end + ops.HELD, 0)
     ops.release(end, load(end + ops.CONSUMER + ring.POSITION))
+    _spare(borrow, channel, CHANNEL_SPARE_BORROW)
     return 0
 
 
@@ -342,6 +368,86 @@ def _hang_up(channel):
     futex_wake(incoming + ring.CONSUMER_BELL)
 
 
+# --- the methods of blocks, in machine code
+
+
+@jit_inline
+def _prepared(channel, slot, length):
+    """The spare loan or borrow of a channel, for a message of `length` bytes, as a new reference; 0 if there is none."""
+    block = load(channel + slot)
+    if block == none() or references(block) != 1:  # somebody still has one whose block has ended
+        return 0
+    store(channel + slot, new_none())
+    store(block + BLOCK_CHANNEL, new_reference(channel))
+    store(block + BLOCK_LENGTH, length)
+    store(block + BLOCK_TAG, 0)
+    set_slot(block, BLOCK_TIMEOUT, none())
+    return block
+
+
+@cfunction(Method)
+def loan(self, arguments, count, keywords):
+    """`Channel.loan(nbytes)`, where one is spare."""
+    if count == 1 and keywords == 0:
+        length = length_from(load(arguments))
+        made = _prepared(self, CHANNEL_SPARE_LOAN, length) if length >= 0 else 0
+        if made != 0:
+            return made
+    return call_method(_loan_name(), self, arguments, count, keywords)
+
+
+@cfunction(Method)
+def borrow(self, arguments, count, keywords):
+    """`Channel.borrow()`, where one is spare."""
+    made = _prepared(self, CHANNEL_SPARE_BORROW, 0) if count == 0 and keywords == 0 else 0
+    return made if made != 0 else call_method(_borrow_name(), self, arguments, count, keywords)
+
+
+@cfunction(Method)
+def enter_loan(self, arguments, count, keywords):
+    """`Loan.__enter__()`, where there is room."""
+    if count == 0 and load(self + BLOCK_CHANNEL) != 0 and _open_loan(self) > 0:
+        view = new_view(load(self + BLOCK_WINDOW))
+        if view != 0:
+            set_slot(self, BLOCK_BUFFER, view)
+        else:
+            _end_loan(self, 1)
+        return view
+    return call_method(_enter_name(), self, arguments, count, keywords)
+
+
+@cfunction(Method)
+def exit_loan(self, arguments, count, keywords):
+    """`Loan.__exit__(None, None, None)`, where nobody looks any more."""
+    if count == 3 and load(arguments) == none() and load(self + BLOCK_CHANNEL) != 0 and _end_loan(self, 0):
+        return new_none()
+    return call_method(_exit_name(), self, arguments, count, keywords)
+
+
+@cfunction(Method)
+def enter_borrow(self, arguments, count, keywords):
+    """`Borrow.__enter__()`, where a message is there within a spin and no other is held."""
+    channel = load(self + BLOCK_CHANNEL)
+    if count == 0 and channel != 0 and load(_end_of(channel) + ops.HELD) == 0:
+        spin_ns = ops.FOREVER if load(self + BLOCK_TIMEOUT) == none() else 0
+        if _open_borrow(self, spin_ns) > 0:
+            view = new_view(load(self + BLOCK_WINDOW))
+            if view != 0:
+                set_slot(self, BLOCK_BUFFER, view)
+            else:
+                _end_borrow(self)
+            return view
+    return call_method(_enter_name(), self, arguments, count, keywords)
+
+
+@cfunction(Method)
+def exit_borrow(self, arguments, count, keywords):
+    """`Borrow.__exit__(...)`, where nobody looks any more and no other message is held."""
+    if load(self + BLOCK_CHANNEL) != 0 and _end_borrow(self) == 0:
+        return new_none()
+    return call_method(_exit_name(), self, arguments, count, keywords)
+
+
 class _Entries:
     """The compiled functions that the interpreter calls, past numba's dispatcher."""
 
@@ -350,14 +456,12 @@ class _Entries:
     end_stream: Callable[..., None] = entry(_end_stream, "O", no_result)
     take_chunk: Callable[..., int] = entry(_take_chunk, "OLL", new_int)
     next_tag: Callable[..., int] = entry(_next_tag, "O", new_int)
-    open_loan: Callable[..., int] = entry(_open_loan, "OOL", new_int)
-    note_references: Callable[..., None] = entry(_note_references, "OOL", no_result)
-    end_loan: Callable[..., bool] = entry(_end_loan, "OOL", new_bool)
-    drop_loan: Callable[..., bool] = entry(_drop_loan, "OOL", new_bool)
+    open_loan: Callable[..., int] = entry(_open_loan, "O", new_int)
+    end_loan: Callable[..., bool] = entry(_end_loan, "OL", new_bool)
     commit: Callable[..., None] = entry(_commit, "OOL", no_result)
     drop: Callable[..., None] = entry(_drop, "OO", no_result)
-    open_borrow: Callable[..., int] = entry(_open_borrow, "OOL", new_int)
-    end_borrow: Callable[..., int] = entry(_end_borrow, "OO", new_int)
+    open_borrow: Callable[..., int] = entry(_open_borrow, "OL", new_int)
+    end_borrow: Callable[..., int] = entry(_end_borrow, "O", new_int)
     give_back: Callable[..., None] = entry(_give_back, "OLL", no_result)
     peek: Callable[..., int] = entry(_peek, "O", new_int)
     recv_plain: Callable[..., bytes | None] = entry(_recv_plain, "O", as_it_is)

@@ -4,6 +4,7 @@ Numba compiles the functions, and `ctypes` hands them to CPython through its own
 is a struct of plain words behind the object header, so compiled code that has the address of an object has its words:
 
 - `Handle`, a base class with one word for the address of what the object stands for;
+- `Block`, a base class for what a `with` block is entered by, with words for its message;
 - `window_type`, a part of memory that Python sees through the buffer interface, with a count of who looks;
 - `entry`, a compiled function that the interpreter calls;
 - `accelerate`, which puts a compiled function in front of a Python method: it does the common case, or else calls the method.
@@ -52,10 +53,13 @@ _increase = types.ExternalFunction("Py_IncRef", void(int64))
 _decrease = types.ExternalFunction("Py_DecRef", void(int64))
 _intern = types.ExternalFunction("PyUnicode_InternFromString", int64(int64))
 _call_method = types.ExternalFunction("PyObject_VectorcallMethod", int64(int64, int64, int64, int64))
+_vectorcall = types.ExternalFunction("PyObject_Vectorcall", int64(int64, int64, int64, int64))
+_memory_view = types.ExternalFunction("PyMemoryView_FromObject", int64(int64))
 _tuple_size = types.ExternalFunction("PyTuple_Size", int64(int64))
 _error_occurred = types.ExternalFunction("PyErr_Occurred", int64())
 _bad_argument = types.ExternalFunction("PyErr_BadArgument", int32())
 _long = types.ExternalFunction("PyLong_FromLongLong", int64(int64))
+_as_long = types.ExternalFunction("PyLong_AsLongLong", int64(int64))
 _bool = types.ExternalFunction("PyBool_FromLong", int64(int64))
 allocate = types.ExternalFunction("PyMem_Malloc", int64(int64))
 free = types.ExternalFunction("PyMem_Free", void(int64))
@@ -99,15 +103,22 @@ def _no_buffer(_context: Any, builder: ir.IRBuilder) -> ir.Value:
 
 
 py_buffer = _pointer(_no_buffer)  # the address of a Py_buffer on the stack, all its words 0
-_none = _symbol("_Py_NoneStruct")
+none = _symbol("_Py_NoneStruct")
 _bytes_type = _symbol("PyBytes_Type")
+_long_type = _symbol("PyLong_Type")
+
+
+@jit_inline
+def new_reference(obj):
+    """One more reference to an object."""
+    _increase(obj)
+    return obj
 
 
 @jit_inline
 def new_none():
     """A new reference to None."""
-    _increase(_none())
-    return _none()
+    return new_reference(none())
 
 
 @jit_inline
@@ -164,6 +175,45 @@ def is_bytes(obj):
 def data_of_bytes(obj):
     """Address and length of the data of a `bytes`."""
     return obj + _BYTES_DATA, load(obj + _BYTES_LENGTH)
+
+
+@jit_inline
+def length_from(obj):
+    """The value of an `int`; below zero for one that is too large, and for every other object."""
+    if load(obj + _TYPE) != _long_type():
+        return -1
+    value = _as_long(obj)
+    if value == -1:
+        clear_error()
+    return value
+
+
+@jit_inline
+def references(obj):
+    """How many references there are to an object."""
+    return load(obj)
+
+
+@jit_inline
+def set_slot(obj, slot, value):
+    """Let the slot of an object, at an offset, hold a new reference to `value` in place of what it held."""
+    before = load(obj + slot)
+    store(obj + slot, new_reference(value))
+    _decrease_if_any(before)
+
+
+@jit_inline
+def clear_slot(obj, slot):
+    """Empty the slot of an object, as `del` does."""
+    before = load(obj + slot)
+    store(obj + slot, 0)
+    _decrease_if_any(before)
+
+
+@jit_inline
+def _decrease_if_any(obj):
+    if obj != 0:
+        _decrease(obj)
 
 
 @jit
@@ -243,7 +293,15 @@ def _new_type(name: str, words: tuple[str, ...], slots: dict[int, int]) -> type:
 
 
 HANDLE_END = OBJECT_HEADER  # offset of the word of a Handle
+HANDLE_SLOTS = OBJECT_HEADER + 1 * WORD  # where the slots of a subclass begin, which lie in the order of their names
 Handle: Any = _new_type("Handle", ("end",), {})
+
+
+# The words of a block: offsets in the object.
+BLOCK_LENGTH = OBJECT_HEADER
+BLOCK_TAG = OBJECT_HEADER + 1 * WORD
+BLOCK_SLOTS = OBJECT_HEADER + 2 * WORD  # of a subclass
+Block: Any = _new_type("Block", ("length", "tag"), {})
 
 
 # The words of a window: offsets in the object.
@@ -252,7 +310,7 @@ WINDOW_LENGTH = OBJECT_HEADER + 1 * WORD
 WINDOW_READONLY = OBJECT_HEADER + 2 * WORD
 WINDOW_VIEWS = OBJECT_HEADER + 3 * WORD  # memory views that were made over it and are alive, with all that was made over them
 WINDOW_POSITION = OBJECT_HEADER + 4 * WORD  # where its message lies in the queue
-WINDOW_REFERENCES = OBJECT_HEADER + 5 * WORD  # its reference count when it was last opened
+_WINDOW_RELEASE = OBJECT_HEADER + 5 * WORD  # address of `memoryview.release`, which nobody can take away
 
 
 @cfunction(int32(int64, int64, int32))
@@ -273,7 +331,24 @@ def _window_release(window, _view):
 def window_type() -> type:
     """The base class of windows, with their words as attributes. Compiled when it is first wanted."""
     slots = {_GETBUFFER: _window_get.address, _RELEASEBUFFER: _window_release.address}
-    return _new_type("Window", ("address", "length", "readonly", "views", "position", "references"), slots)
+    return _new_type("Window", ("address", "length", "readonly", "views", "position", "release"), slots)
+
+
+@jit_inline
+def new_view(window):
+    """A new `memoryview` of a window, or 0 with an exception set."""
+    return _memory_view(window)
+
+
+@jit
+def release_view(window, obj, slot):
+    """Release the `memoryview` of a window in the slot of an object, if nothing was made over it, and empty the slot."""
+    if load(obj + slot) != 0:
+        result = _vectorcall(load(window + _WINDOW_RELEASE), obj + slot, 1, 0)
+        if result == 0:  # something was, and keeps the window
+            clear_error()
+        _decrease_if_any(result)
+        clear_slot(obj, slot)
 
 
 # --- methods
@@ -326,7 +401,7 @@ def _unpack(kinds: str) -> Any:
 
 
 def accelerate(owner: type, name: str, function: CFunction) -> None:
-    """Put `function`, of the type `Method`, in front of the method `name` of `owner`, which becomes `_name`.
+    """Put `function`, of the type `Method`, in front of the method `name` of `owner`, which becomes `_name` (`__name__` too).
 
     The function calls `_name` with all it was given whenever it cannot do the work at once.
     """
@@ -336,5 +411,5 @@ def accelerate(owner: type, name: str, function: CFunction) -> None:
     doc = f"{name}{signature}\n--\n\n{inspect.getdoc(method)}".encode()
     definition = _Method(name.encode(), function.address, _FASTCALL_WITH_KEYWORDS, doc)
     _kept.append(definition)
-    setattr(owner, f"_{name}", method)
+    setattr(owner, f"_{name.strip('_')}", method)
     setattr(owner, name, _new_method_descriptor(owner, definition))

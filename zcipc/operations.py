@@ -256,9 +256,14 @@ def is_closed(end):
 
 @jit
 def spin_and_peek(end, limit_ns):
-    """`peek` after a spin of at most `limit_ns`, and of SHORT_SPIN_NS."""
+    """`peek` after a spin of at most `limit_ns`, and of SHORT_SPIN_NS; after one more if what came first was a gap."""
+    position = load(end + CONSUMER + POSITION)
     spin_for_message(end + CONSUMER, min(limit_ns, SHORT_SPIN_NS))
-    return peek(end)
+    header, payload = peek(end)
+    if payload == AGAIN and load(end + CONSUMER + POSITION) != position:
+        spin_for_message(end + CONSUMER, min(limit_ns, SHORT_SPIN_NS))
+        return peek(end)
+    return header, payload
 
 
 @jit

@@ -8,11 +8,11 @@ are `Kept` until it is gone.
 import functools
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from zcipc import ring
+from zcipc import methods
 from zcipc.methods import HELD_BY_OTHERS, entries
-from zcipc.native import window_type
+from zcipc.native import Block, accelerate, window_type
 
 if TYPE_CHECKING:
     from zcipc.channel import Channel
@@ -30,7 +30,7 @@ def _window_class() -> Any:
 
 def _new_window(memory: memoryview, readonly: bool) -> Any:
     window = _window_class()()
-    window.memory, window.readonly = memoryview(memory), readonly
+    window.memory, window.readonly, window.release = memoryview(memory), readonly, id(memoryview.release)
     return window
 
 
@@ -41,25 +41,32 @@ class Kept(NamedTuple):
     window: "weakref.ref[Any]"
 
 
-class Loan:
-    """A message being written in place. See `Channel.loan`."""
+class _View(Block):
+    """A loan or a borrow: its message is read or written in a `with` block."""
 
-    __slots__ = ("_buffer", "_channel", "_nbytes", "_tag", "_timeout", "_window")
+    __slots__ = ("_buffer", "_channel", "_timeout", "_window")
 
-    def __init__(self, memory: memoryview) -> None:
-        self._window = _new_window(memory, readonly=False)
+    def __init__(self, memory: memoryview, readonly: bool) -> None:
+        self._window = _new_window(memory, readonly)
 
-    def prepared(self, channel: "Channel", nbytes: int, timeout: float | None, tag: int) -> "Loan":
-        self._channel, self._nbytes, self._timeout, self._tag = channel, nbytes, timeout, tag
+    def prepared(self, channel: "Channel", timeout: float | None, length: int = 0, tag: int = 0) -> Self:
+        """Itself, for a message of the channel; `length` and `tag` are those of a loan."""
+        self._channel, self._timeout = channel, timeout
+        self.length, self.tag = length, tag  # type: ignore[misc]  # words of the native type, not slots
         return self
 
+
+class Loan(_View):
+    """A message being written in place. See `Channel.loan`."""
+
+    __slots__ = ()
+
     def __enter__(self) -> memoryview:
+        """Wait for room, and claim it."""
         channel, window = self._channel, self._window
         window.length = -1
         try:
-            if not 0 <= self._nbytes <= channel._longest or entries.open_loan(channel, window, self._nbytes) < 0:
-                channel._open_loan_slowly(window, self._nbytes, self._timeout)
-                entries.note_references(channel, window, 0)
+            channel._open_loan_slowly(self, self.length, self._timeout)
             self._buffer = memoryview(window)
         except BaseException:
             if window.length >= 0:  # claimed, and then came a signal
@@ -68,62 +75,46 @@ class Loan:
         return self._buffer
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        channel, window = self._channel, self._window
-        _release(self._buffer)
-        end = entries.end_loan if kind is None else entries.drop_loan
-        if end(channel, window, self._tag):
-            channel._spare_loan = self
-        else:
+        """Send what was written; drop it if the block raised."""
+        if not entries.end_loan(self, kind is not None):
+            window = self._window
             del self._window
-            channel._end_loan_slowly(window, self._tag, drop=kind is not None)
-        del self._channel
+            self._channel._end_loan_slowly(window, self.tag, drop=kind is not None)
+            del self._channel
 
 
-class Borrow:
-    """A message being read in place. See `Channel.borrow`."""
+class Borrow(_View):
+    """A message being read in place, and its tag. See `Channel.borrow`."""
 
-    __slots__ = ("_buffer", "_channel", "_timeout", "_window", "tag")
-
-    def __init__(self, memory: memoryview) -> None:
-        self._window = _new_window(memory, readonly=True)
-
-    def prepared(self, channel: "Channel", timeout: float | None) -> "Borrow":
-        self._channel, self._timeout = channel, timeout
-        return self
+    __slots__ = ()
 
     def __enter__(self) -> memoryview:
+        """Wait for a message."""
         channel, window = self._channel, self._window
         window.length = -1
         try:
-            header = entries.open_borrow(channel, window, ring.NO_FLOOR if self._timeout is None else 0)
-            if header <= 0:
-                header = channel._open_borrow_slowly(window, self._timeout)
-                entries.note_references(channel, window, 0)
-            channel._borrowed.append(window)
+            channel._open_borrow_slowly(self, self._timeout)
             self._buffer = memoryview(window)
         except BaseException:
             if window.length >= 0:  # held, and then came a signal
                 channel._end_borrow_slowly(window, HELD_BY_OTHERS)
             raise
-        self.tag = header >> ring.LENGTH_BITS
         return self._buffer
 
     def __exit__(self, *exception: object) -> None:
-        channel, window = self._channel, self._window
-        _release(self._buffer)
-        state = entries.end_borrow(channel, window)
-        if state == 0:
-            channel._borrowed.remove(window)
-            channel._spare_borrow = self
-        else:
+        """Give the message back, as soon as nobody looks at it."""
+        state = entries.end_borrow(self)
+        if state != 0:
+            window = self._window
             del self._window
-            channel._end_borrow_slowly(window, state)
-        del self._channel
+            self._channel._end_borrow_slowly(window, state)
+            del self._channel
 
 
-def _release(buffer: memoryview) -> None:
-    """End the use of a buffer, as far as nothing was made over it."""
-    try:  # noqa: SIM105 (contextlib.suppress takes as long as all the rest)
-        buffer.release()
-    except BufferError:  # something was, and keeps the window
-        pass
+@functools.cache
+def accelerate_blocks() -> None:
+    """Once a process, before the first loan or borrow is entered: what needs no waiting is done in machine code."""
+    accelerate(Loan, "__enter__", methods.enter_loan)
+    accelerate(Loan, "__exit__", methods.exit_loan)
+    accelerate(Borrow, "__enter__", methods.enter_borrow)
+    accelerate(Borrow, "__exit__", methods.exit_borrow)

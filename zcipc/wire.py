@@ -61,7 +61,7 @@ class Wire:
         connection = self.connection
 
         def write(limit: float | None) -> None:
-            with connection._loan(frame.size, limit, frame.tag) as buffer:
+            with connection._loan_tagged(frame.size, limit, frame.tag) as buffer:
                 if fill is None:
                     frame.write(buffer)
                     return

@@ -116,13 +116,13 @@ OPERATIONS = (
     Operation(
         "receive past a gap", lambda end: end.recv_bytes(), lambda: methods.recv_bytes.address, provided=_FULL + 1, taken=_FULL
     ),
-    Operation("open a loan", _loan(1), _native("open_loan")),
-    Operation("end a loan", _loan(1), _native("end_loan"), sends=True),
+    Operation("open a loan", _loan(1), lambda: methods.enter_loan.address),
+    Operation("end a loan", _loan(1), lambda: methods.exit_loan.address, sends=True),
     Operation("end a loan still viewed", _loan(1, keep=True), _native("commit"), sends=True),
-    Operation("drop a loan", _loan(1, drop=True), _native("drop_loan")),
+    Operation("drop a loan", _loan(1, drop=True), _native("end_loan")),
     Operation("drop a loan still viewed", _loan(1, drop=True, keep=True), _native("drop")),
-    Operation("open a borrow", _borrow, _native("open_borrow")),
-    Operation("end a borrow", _borrow, _native("end_borrow")),
+    Operation("open a borrow", _borrow, lambda: methods.enter_borrow.address),
+    Operation("end a borrow", _borrow, lambda: methods.exit_borrow.address),
     Operation("give back what was kept", _borrow_and_keep, _native("give_back")),
     Operation("poll", lambda end: end.poll(), _native("peek")),
     Operation(
