@@ -9,8 +9,22 @@ from collections.abc import Callable, Sequence
 
 from zcipc._version import __version__
 from zcipc.commands import (
-    bench, claims, clean, compare, doctor, export, faults, figures, import_, ls, report, reproduce, soak, status, torture,
-)  # fmt: skip
+    bench,
+    claims,
+    clean,
+    compare,
+    doctor,
+    export,
+    faults,
+    figures,
+    import_,
+    ls,
+    report,
+    reproduce,
+    soak,
+    status,
+    torture,
+)
 
 _COMMANDS = (
     reproduce, figures, status, claims, report, compare, export, import_, bench, torture, soak, faults, doctor, ls, clean,

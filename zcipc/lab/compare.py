@@ -54,7 +54,7 @@ def verdicts(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def ratios(runs: Sequence[Run]) -> pd.DataFrame:
-    """Each ratio that all `runs` measured, at each level, and whether they agree with that of the last run.
+    """Each ratio that all `runs` measured, at its first and its last level, and whether they agree with that of the last run.
 
     Columns: what, and for each run its `Estimate`; `judgement`, the worst of them.
     """
@@ -120,6 +120,8 @@ def _ratios(run: Run) -> Iterator[tuple[str, Estimate]]:
             frame = frame[~frame["warmup"] & (frame["message_bytes"] == 64)]
         per_launch = frame.groupby(["runtime", at, "transport", "launch"])[value].median()
         for (runtime, level), group in per_launch.groupby(["runtime", at]):
+            if level not in (frame[at].min(), frame[at].max()):
+                continue
             present = group.droplevel([0, 1])
             for over, under in PAIRS:
                 if {over, under} <= set(present.index.get_level_values("transport")):
@@ -131,7 +133,8 @@ def _tails(run: Run) -> Iterator[tuple[str, Estimate]]:
     for table, name in _TAILS.items():
         if run.has(table):
             frame = run.load(table)
-            shape = frame.assign(shape=frame["p99_ns"] / frame["p50_ns"])
+            ends = frame["message_bytes"].isin([frame["message_bytes"].min(), frame["message_bytes"].max()])
+            shape = frame[ends].assign(shape=frame["p99_ns"] / frame["p50_ns"])
             for row in stats.summarise(shape, ["runtime", "transport", "message_bytes"], "shape").itertuples():
                 what = f"{name}, {row.runtime}, {row.transport}, {format_level('message_bytes', row.message_bytes)}"
                 yield what, Estimate(row.value, row.low, row.high, row.launches)
