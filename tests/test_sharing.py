@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zcipc.lab import archive, compare, crate, provenance, report
+from zcipc.lab import archive, compare, crate, machine, provenance, report
 from zcipc.lab.archive import BadArchive
 from zcipc.lab.errors import UsageError
 from zcipc.lab.results import Run
@@ -38,6 +38,11 @@ def run(home):
 @pytest.fixture(scope="module")
 def packed(run, tmp_path_factory):
     return archive.export(run, tmp_path_factory.mktemp("packed") / "run.zip")
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return report.build(run).read_text(encoding="utf-8")
 
 
 def repacked(packed, target, change):
@@ -142,10 +147,6 @@ class TestCrate:
 
 
 class TestReport:
-    @pytest.fixture(scope="class")
-    def page(self, run):
-        return report.build(run).read_text(encoding="utf-8")
-
     def test_needs_nothing_from_anywhere(self, page):
         outside = re.findall(r'(?:src|href)="(?!#|data:)([^"]*)"', re.sub(r'srcdoc="[^"]*"', "", page))
         assert outside == []
@@ -154,8 +155,7 @@ class TestReport:
     def test_every_link_leads_somewhere(self, page):
         shell = re.sub(r'srcdoc="[^"]*"', "", page)
         places = set(re.findall(r'id="([^"]*)"', shell))
-        missing = {target for target in re.findall(r'href="#([^"]*)"', shell) if target not in places}
-        assert missing <= {"table-injection", "table-peers", "table-1_related_work", "table1_related_work"}
+        assert set(re.findall(r'href="#([^"]*)"', shell)) <= places
 
     def test_states_every_verdict_with_its_evidence(self, page, run):
         for number in range(1, 11):
@@ -210,10 +210,10 @@ class TestCompare:
 
 class TestOneMachine:
     def test_a_run_refuses_what_a_second_one_measures(self, run, monkeypatch):
-        here = provenance.machine.describe() | {key: run.machine()[key] for key in provenance.IDENTITY}
-        monkeypatch.setattr(provenance.machine, "describe", lambda: here)
+        here = machine.describe() | {key: run.machine()[key] for key in provenance.IDENTITY}
+        monkeypatch.setattr(machine, "describe", lambda: here)
         run.check_machine()
-        monkeypatch.setattr(provenance.machine, "describe", lambda: here | {"cpu": "Another"})
-        with pytest.raises(UsageError, match="another machine .*cpu AMD EPYC there, Another here"):
+        monkeypatch.setattr(machine, "describe", lambda: here | {"cpu": "Another"})
+        with pytest.raises(UsageError, match=r"another machine .*cpu AMD EPYC there, Another here"):
             run.save("pingpong", run.load("pingpong").head(3))
         assert run.save("claims", run.load("claims")) is not None  # judging what was measured elsewhere is no mixing

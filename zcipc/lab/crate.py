@@ -50,7 +50,7 @@ def describe(run: Run) -> Record:
     done = [(step, record) for step in STEPS if not step.pages and (record := records.read(run, step))]
     steps = [entity for step, record in done for entity in _action(step, record, by_path)]
     finished = max((record["finished"] for _, record in done), default=None)
-    root = {
+    root: Record = {
         "@id": "./",
         "@type": "Dataset",
         "name": f"zcipc, run {run.name}",
@@ -60,18 +60,18 @@ def describe(run: Run) -> Record:
         "hasPart": _references(named),
         "mentions": [{"@id": f"#{step.name}"} for step, _ in done],
     }
-    about = {
+    about: Record = {
         "@id": NAME,
         "@type": "CreativeWork",
         "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
         "about": {"@id": "./"},
     }
-    licence = {
+    licence: Record = {
         "@id": "https://creativecommons.org/licenses/by/4.0/",
         "@type": "CreativeWork",
         "name": "Creative Commons Attribution 4.0 International",
     }
-    unique = {entity["@id"]: entity for entity in (about, root, licence, *parts, *steps)}
+    unique: dict[str, Record] = {entity["@id"]: entity for entity in (about, root, licence, *parts, *steps)}
     return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": list(unique.values())}
 
 

@@ -5,6 +5,7 @@ shown in sandboxes, so that what somebody else's run brings along cannot do anyt
 """
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def build(run: Run) -> Path:
         verdicts=_verdicts(run),
         headline=_headline(),
         figures=[_figure(run, step, name) for step in done for name in step.figures if (run.figures / f"{name}.svg").exists()],
-        tables=[_table(run, name) for name in run.tables()],
+        tables=[_table(run, name, done) for name in run.tables()],
         steps=[_origin(run, step) for step in done],
         notebooks=[
             (step, _notebook(path)) for step in done if (path := run.data / "notebooks" / f"{step.name}.ipynb").exists()
@@ -78,20 +79,20 @@ def _figure(run: Run, step: Step, name: str) -> Record:
         "title": step.title,
         "step": step.name,
         "image": _uri(smaller),
-        "sources": list(figure_sources(forms[0])),
+        "sources": [table for table in figure_sources(forms[0]) if run.has(table)],
     }
 
 
-def _table(run: Run, name: str) -> Record:
-    """A table of the run as a link that holds it, its origin, and the figures that were drawn from it."""
-    drawn = [figure for step in STEPS for figure in step.figures if (run.figures / f"{figure}.svg").exists()]
+def _table(run: Run, name: str, done: Sequence[Step]) -> Record:
+    """A table of the run as a link that holds it, its origin, and what was made from it."""
+    drawn = [figure for step in done for figure in step.figures if (run.figures / f"{figure}.svg").exists()]
     return {
         "name": name,
         "csv": _uri(run.data / f"{name}.csv"),
         "origin": run.provenance(name),
-        "step": next((step.name for step in STEPS if name in step.tables), None),
+        "step": next((step.name for step in done if name in step.tables), None),
         "figures": [figure for figure in drawn if name in figure_sources(run.figures / f"{figure}.svg")],
-        "steps": [step.name for step in STEPS if name in step.needs],
+        "steps": [step.name for step in done if name in step.needs],
     }
 
 

@@ -19,7 +19,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zcipc.lab import provenance, steps
+from zcipc.lab import machine, provenance, steps
 from zcipc.lab.errors import TableMissing, UsageError
 
 _LONGEST_NAME = 64
@@ -175,13 +175,15 @@ class Run:
     def machine(self) -> dict[str, Any] | None:
         """The machine that this run measured on, as its first measured table recorded it; None before there is one."""
         measured = [table for step in steps.STEPS if step.measures for table in step.tables if self.has(table)]
-        return self.provenance(measured[0])["machine"] if measured else None
+        facts: dict[str, Any] | None = self.provenance(measured[0])["machine"] if measured else None
+        return facts
 
     def check_machine(self) -> None:
         """Raise `UsageError` when this run was measured on another machine than this one."""
-        there, here = self.machine(), provenance.machine.describe()
-        if other := [key for key in provenance.IDENTITY if there and there.get(key) != here[key]]:
-            said = "; ".join(f"{key} {there[key]} there, {here[key]} here" for key in other)
+        here = machine.describe()
+        there = self.machine() or here
+        if other := [key for key in provenance.IDENTITY if there.get(key) != here[key]]:
+            said = "; ".join(f"{key} {there.get(key)} there, {here[key]} here" for key in other)
             raise UsageError(
                 f"run {self.name!r} was measured on another machine ({said}), and one run never mixes two: "
                 "choose another run name, or start it anew with --force"
