@@ -67,7 +67,21 @@ def _verdicts(run: Run) -> list[Record]:
         return []
     found = run.load("claims")
     lines = claims.overall(found).to_dict(orient="records")
-    return [line | {"findings": found[found["claim"] == line["claim"]].to_dict(orient="records")} for line in lines]
+    return [
+        line
+        | {
+            "place": _place(run, line["figure"]),
+            "findings": found[found["claim"] == line["claim"]].to_dict(orient="records"),
+        }
+        for line in lines
+    ]
+
+
+def _place(run: Run, name: str) -> str | None:
+    """Where on the page the figure or table `name` stands."""
+    if (run.figures / f"{name}.svg").exists():
+        return name
+    return f"table-{name}" if run.has(name) else None
 
 
 def _figure(run: Run, step: Step, name: str) -> Record:
