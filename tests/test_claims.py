@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,8 @@ from zcipc.lab.criteria import NOT_REPRODUCED, PATH, REPRODUCED, RULES, UNDECIDE
 from zcipc.lab.errors import LabError, UsageError
 from zcipc.lab.evidence import STATISTICS, Effect
 from zcipc.lab.plots.claims import verdicts as draw
-from zcipc.lab.stats import Estimate
+from zcipc.lab.power import power
+from zcipc.lab.stats import Estimate, difference_ci
 
 SIZES = [64 << doubling for doubling in range(8)]
 VOLUMES = [100, 500, 1000, 2000]
@@ -114,6 +116,7 @@ def one(frame, claim, condition="", runtime="compiled", library="paper", baselin
 SLOW = FAITHFUL | {"paper": (21.0, 1.1)}
 STEEP = FAITHFUL | {"paper": (2.0, 0.9), "pipe": (400.0, 0.5)}
 FLAT_PIPE = FAITHFUL | {"pipe": (400.0, 0.01)}
+DOUBTFUL_PIPE = FAITHFUL | {"pipe": (121.7, 1.0)}  # a slope of 0.8
 SHRINKING = FAITHFUL | {"paper": (500.0, -0.05)}
 
 CASES = [
@@ -123,11 +126,13 @@ CASES = [
     ("C1", "", FAITHFUL | {"paper": (1.0, 1.1)}, NOT_REPRODUCED),  # faster, but not at every size
     ("C2", "", FAITHFUL, REPRODUCED),
     ("C2", "", FLAT_PIPE, NOT_REPRODUCED),
+    ("C2", "", DOUBTFUL_PIPE, UNDECIDED),
     ("C3", "relative", FAITHFUL, REPRODUCED),
     ("C3", "relative", STEEP, NOT_REPRODUCED),
     ("C3", "relative", FAITHFUL | {"paper": (10.0, 0.5)}, UNDECIDED),  # half of everything: the same slope
     ("C3", "absolute", FAITHFUL | {"paper": (10.0, 0.5)}, REPRODUCED),
     ("C3", "absolute", STEEP, NOT_REPRODUCED),
+    ("C3", "absolute", FAITHFUL | {"paper": (20.0, 1.0)}, UNDECIDED),
     ("C7", "", FAITHFUL, REPRODUCED),
     ("C7", "", SHRINKING, NOT_REPRODUCED),
     ("C7", "", FAITHFUL | {"paper": (50.0, 0.0)}, UNDECIDED),
@@ -136,19 +141,25 @@ CASES = [
     ("C8", "absolute", FAITHFUL | {"paper": (20.0, 1.0)}, UNDECIDED),
     ("C8", "each doubling", FAITHFUL, REPRODUCED),
     ("C8", "each doubling", STEEP, NOT_REPRODUCED),
+    ("C8", "each doubling", FAITHFUL | {"paper": (20.0, 1.0)}, UNDECIDED),
     ("C8", "relative", FAITHFUL, REPRODUCED),
     ("C8", "relative", STEEP, NOT_REPRODUCED),
+    ("C8", "relative", FAITHFUL | {"paper": (10.0, 0.5)}, UNDECIDED),
     ("C9", "ping-pong", FAITHFUL, REPRODUCED),
     ("C9", "ping-pong", STEEP, NOT_REPRODUCED),
+    ("C9", "ping-pong", FAITHFUL | {"paper": (10.0, 0.5)}, UNDECIDED),
     ("C9", "latency", FAITHFUL, REPRODUCED),
+    ("C9", "latency", STEEP, NOT_REPRODUCED),
     ("C9", "latency", FAITHFUL | {"paper": (10.0, 0.5)}, UNDECIDED),
     ("C10", "zero copy", FAITHFUL, NOT_REPRODUCED),
     ("C10", "zero copy", FAITHFUL | {"paper": (15.0, 0.03)}, REPRODUCED),
+    ("C10", "zero copy", FAITHFUL | {"paper": (15.0, 0.0429)}, UNDECIDED),  # 1.1 times the loans'
     ("C10", "synchronous", FAITHFUL, REPRODUCED),
     ("C10", "serialization", FAITHFUL, UNDECIDED),
     ("C10", "shared memory", FAITHFUL, UNDECIDED),
     ("C10", "kernel bypass", FAITHFUL, REPRODUCED),
     ("C10", "kernel bypass", FAITHFUL | {"paper": (40.0, 0.05)}, NOT_REPRODUCED),
+    ("C10", "kernel bypass", FAITHFUL | {"paper": (21.28, 0.0)}, UNDECIDED),  # half of 42.56, the sleeping ring's
 ]
 
 
@@ -163,24 +174,37 @@ def rate(**changed):
     return RATES | {name: (lambda volume, value=value: value(volume)) for name, value in changed.items()}
 
 
+CASES_OF_RATES = [
+    ("C4", RATES, REPRODUCED),
+    ("C4", rate(paper=lambda volume: 5e5), NOT_REPRODUCED),  # below the pipe at 100 messages only
+    ("C4", rate(paper=lambda volume: 1e8 / volume), UNDECIDED),
+    ("C5", RATES, REPRODUCED),
+    ("C5", rate(pipe=lambda volume: 1e6), NOT_REPRODUCED),
+    ("C5", rate(pipe=lambda volume: 1e6 if volume == 100 else 8e5), UNDECIDED),
+    ("C6", RATES, REPRODUCED),
+    ("C6", rate(paper=lambda volume: 2e6 if volume < 2000 else 1e6), NOT_REPRODUCED),
+    ("C6", rate(paper=lambda volume: 2e6 if volume < 2000 else 1.6e6), UNDECIDED),
+]
+
+
 @pytest.mark.parametrize("condition", ["64 B", "65 kB"])
-@pytest.mark.parametrize(
-    ("claim", "rates", "verdict"),
-    [
-        ("C4", RATES, REPRODUCED),
-        ("C4", rate(paper=lambda volume: 5e5), NOT_REPRODUCED),  # below the pipe at 100 messages only
-        ("C4", rate(paper=lambda volume: 1e8 / volume), UNDECIDED),
-        ("C5", RATES, REPRODUCED),
-        ("C5", rate(pipe=lambda volume: 1e6), NOT_REPRODUCED),
-        ("C5", rate(pipe=lambda volume: 1e6 if volume == 100 else 8e5), UNDECIDED),
-        ("C6", RATES, REPRODUCED),
-        ("C6", rate(paper=lambda volume: 2e6 if volume < 2000 else 1e6), NOT_REPRODUCED),
-        ("C6", rate(paper=lambda volume: 2e6 if volume < 2000 else 1.6e6), UNDECIDED),
-    ],
-)
+@pytest.mark.parametrize(("claim", "rates", "verdict"), CASES_OF_RATES)
 def test_claims_about_rates(stated, claim, rates, verdict, condition):
     found = one(claims.judge({"injection": injected(rates)}, [stated[claim]]), claim, condition)
     assert found["verdict"] == verdict, found["statement"]
+
+
+def test_every_claim_is_shown_true_false_and_undecidable(stated):
+    """But that a share of launches is counted, not estimated, so it is never in doubt."""
+    shown = {(claim, condition, verdict) for claim, condition, _, verdict in CASES}
+    shown |= {(claim, condition, verdict) for claim, _, verdict in CASES_OF_RATES for condition in ("64 B", "65 kB")}
+    shown.add(("C10", "synchronous", NOT_REPRODUCED))  # test_a_wrong_payload_has_no_speed
+    for claim in stated.values():
+        for criterion in claim.criteria:
+            possible = {REPRODUCED, NOT_REPRODUCED, UNDECIDED} if criterion.decision else {UNDECIDED}
+            counted = criterion.decision and criterion.decision.statistic == "share_verified"
+            for verdict in possible - ({UNDECIDED} if counted else set()):
+                assert (claim.id, criterion.condition, verdict) in shown
 
 
 def test_slope_at_the_edge_of_doubling_is_undecided():
@@ -193,7 +217,7 @@ class TestFrame:
     def test_has_the_agreed_columns_and_every_combination_once(self, faithful, stated):
         assert list(faithful.columns) == [
             "claim", "runtime", "library", "baseline", "condition", "verdict",
-            "effect", "effect_low", "effect_high", "effect_unit", "statement",
+            "effect", "effect_low", "effect_high", "effect_unit", "launches", "detectable", "launches_needed", "statement",
         ]  # fmt: skip
         keys = ["claim", "runtime", "library", "baseline", "condition"]
         assert not faithful.duplicated(keys).any()
@@ -218,6 +242,43 @@ class TestFrame:
     def test_the_order_of_the_rows_does_not_matter(self, faithful):
         shuffled = {name: table.sample(frac=1, random_state=3) for name, table in measured().items()}
         pd.testing.assert_frame_equal(claims.judge(shuffled), faithful)
+
+
+class TestPower:
+    """What an undecided claim could have seen, and what would decide it."""
+
+    DOUBTFUL = FAITHFUL | {"paper": (19.8, 0.99)}
+
+    def test_an_undecided_claim_says_it_and_a_decided_one_does_not(self, stated):
+        frame = claims.judge({"pingpong": timed("round_trip_ns", self.DOUBTFUL)}, [stated["C1"]])
+        doubtful, decided = one(frame, "C1"), one(frame, "C1", library="zcipc")
+        assert (doubtful["verdict"], decided["verdict"]) == (UNDECIDED, REPRODUCED)
+        assert "With 10 launches, four runs in five would decide an effect 0.0" in doubtful["statement"]
+        assert doubtful["launches_needed"] > doubtful["launches"] == 10
+        assert "four runs in five" not in decided["statement"]
+        assert np.isnan(decided[["detectable", "launches_needed"]].astype(float)).all()
+
+    def test_an_effect_at_the_threshold_is_beyond_any_number_of_launches(self):
+        seeing = power(Estimate(1.0, 0.9, 1.1, 12), (1.0,))
+        assert seeing.launches == math.inf
+
+    def test_the_hardest_threshold_counts_and_one_outside_the_interval_does_not(self):
+        assert power(Estimate(1.15, 0.7, 1.6, 12), (0.8, 1.2)).threshold == 1.2
+        assert power(Estimate(1.15, 1.0, 1.3, 12), (0.8,)) is None
+        assert power(Estimate(1.0, math.nan, math.nan, 1), (0.8,)) is None
+
+    def test_keeps_its_promise(self):
+        """In simulated runs: four in five decide the effect it names, and the number of launches it names is enough."""
+        generator, launches = np.random.default_rng(5), 20
+
+        def run(effect, launches):
+            return difference_ci(generator.normal(effect, 1, launches), generator.normal(0, 1, launches))
+
+        named = [power(replace(run(0, launches), value=0.0), (0.0,)) for _ in range(60)]
+        effect = float(np.median([seeing.detectable for seeing in named if seeing]))
+        for times in (1, 4):  # half the effect takes four times the launches
+            decided = [run(effect / times**0.5, launches * times).low > 0 for _ in range(200)]
+            assert 0.7 < np.mean(decided) < 0.92
 
 
 class TestMissingEvidence:

@@ -54,6 +54,10 @@ LAB = (
     "explore",
     "measure",
     "explorer",
+    "crate",
+    "compare",
+    "archive",
+    "report",
     "bench",
     "runner",
 )
@@ -236,7 +240,7 @@ needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="there is no
 def test_the_reference_run_is_complete():
     assert Run.open("reference", None, ROOT).profile == "full"
     missing = [name for step in STEPS for name in step.outputs("reference") if not (ROOT / name).exists()]
-    assert not missing
+    assert set(missing) <= {"data/reference/report.html"}  # large, and `zcipc report` makes it from the rest in seconds
 
 
 @needs_reference

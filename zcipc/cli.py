@@ -8,9 +8,27 @@ import sys
 from collections.abc import Callable, Sequence
 
 from zcipc._version import __version__
-from zcipc.commands import bench, claims, clean, doctor, faults, figures, ls, reproduce, soak, status, torture
+from zcipc.commands import (
+    bench,
+    claims,
+    clean,
+    compare,
+    doctor,
+    export,
+    faults,
+    figures,
+    import_,
+    ls,
+    report,
+    reproduce,
+    soak,
+    status,
+    torture,
+)
 
-_COMMANDS = (reproduce, figures, status, claims, bench, torture, soak, faults, doctor, ls, clean)
+_COMMANDS = (
+    reproduce, figures, status, claims, report, compare, export, import_, bench, torture, soak, faults, doctor, ls, clean,
+)  # fmt: skip
 
 _EXAMPLES = """\
 examples:
@@ -57,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"zcipc {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
-        name = command.__name__.rpartition(".")[2]
+        name = command.__name__.rpartition(".")[2].rstrip("_")  # import_: Python has taken the word
         one = commands.add_parser(name, help=command.HELP, description=command.__doc__)
         command.add_arguments(one)
         one.set_defaults(command=command.run)

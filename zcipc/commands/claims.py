@@ -1,6 +1,7 @@
 """The verdict on each claim of the paper, as a run decided it."""
 
 import argparse
+from pathlib import Path
 
 from zcipc.commands.console import console
 
@@ -9,10 +10,15 @@ HELP = "the verdict on each claim of the paper"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", nargs="?", default="reference", help="default: reference")
+    parser.add_argument("--into", metavar="FILE", type=Path, help="put them between the markers of this file: README.md")
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import claims, results
+    from zcipc.lab import claims, readme, results
 
-    console().print(claims.render(results.Run.open(options.run).load("claims")))
+    found = results.Run.open(options.run)
+    if options.into:
+        readme.update(options.into, found)
+    else:
+        console().print(claims.render(found.load("claims")))
     return 0

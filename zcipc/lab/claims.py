@@ -20,9 +20,10 @@ from zcipc.lab import evidence
 from zcipc.lab.criteria import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Claim, Criterion, load
 from zcipc.lab.evidence import EXPERIMENTS, STATISTICS, TRANSPORT_NAMES, Evidence, NoEvidence
 from zcipc.lab.plots.style import format_time
+from zcipc.lab.power import Power, power
 from zcipc.lab.stats import Estimate
 
-__all__ = ["HEADLINE", "TABLES", "Claim", "judge", "load", "overall", "render"]
+__all__ = ["HEADLINE", "TABLES", "Claim", "by_combination", "judge", "load", "overall", "render"]
 
 TABLES = tuple(EXPERIMENTS)
 """The tables of a run that `judge` looks at."""
@@ -34,6 +35,8 @@ BASELINES = ("pipe", "socketpair")
 HEADLINE = ("compiled", "paper", "pipe")
 """The runtime, library and baseline that come nearest to what the authors measured."""
 
+_MANY = 1000  # launches that nobody waits for
+
 _COMBINATION = ["runtime", "library", "baseline"]
 
 
@@ -44,8 +47,9 @@ def judge(tables: Mapping[str, pd.DataFrame], claims: Sequence[Claim] | None = N
     claim undecided and its statement says so; a missing column is a `LabError`.
 
     Columns: claim, runtime, library, baseline, condition, verdict, effect, effect_low, effect_high (NaN where
-    there is no evidence), effect_unit, statement. Where a claim is about the baseline alone, or the library
-    alone, rows that differ only in the other repeat each other, statement included.
+    there is no evidence), effect_unit, launches, detectable and launches_needed (as `power` gives them; NaN where the
+    verdict is decided), statement. Where a claim is about the baseline alone, or the library alone, rows that differ
+    only in the other repeat each other, statement included.
     """
     claims = load() if claims is None else claims
     decisions = [criterion.decision for claim in claims for criterion in claim.criteria]
@@ -78,8 +82,7 @@ def overall(verdicts: pd.DataFrame, claims: Sequence[Claim] | None = None) -> pd
         rows = verdicts[verdicts["claim"] == claim.id]
         if rows.empty:
             continue
-        heading = rows[rows["condition"].isin(claim.headline)]
-        found = {key: _combined(group) for key, group in heading.groupby(_COMBINATION, sort=False)}
+        found = by_combination(rows, claim)
         verdict, statement = found.pop(HEADLINE)
         others = {(key[0], said): given for key, (given, said) in found.items()}
         others.pop((HEADLINE[0], statement), None)
@@ -100,6 +103,12 @@ def overall(verdicts: pd.DataFrame, claims: Sequence[Claim] | None = None) -> pd
             }
         )
     return pd.DataFrame(lines)
+
+
+def by_combination(verdicts: pd.DataFrame, claim: Claim) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """The verdict on `claim` in each (runtime, library, baseline), under its headline conditions, and the statement for it."""
+    rows = verdicts[(verdicts["claim"] == claim.id) & verdicts["condition"].isin(claim.headline)]
+    return {key: _combined(group) for key, group in rows.groupby(_COMBINATION, sort=False)}
 
 
 def render(verdicts: pd.DataFrame, claims: Sequence[Claim] | None = None) -> Table:
@@ -123,26 +132,42 @@ def _finding(criterion: Criterion, seen: Evidence) -> dict[str, Any]:
     unknown = Estimate(math.nan, math.nan, math.nan, 0)
     decision = criterion.decision
     if decision is None:
-        return _row(UNDECIDED, unknown, "", criterion.sentence.format(**words))
+        return _row(UNDECIDED, unknown, "", None, criterion.sentence.format(**words))
     statistic = STATISTICS[decision.statistic]
     try:
         effects = statistic.function(seen, decision.quantity, **decision.roles)
     except NoEvidence as reason:
-        return _row(UNDECIDED, unknown, statistic.unit, str(reason))
+        return _row(UNDECIDED, unknown, statistic.unit, None, str(reason))
     verdict, effect = decision.region.decide(effects)
     sentence = criterion.sentence.format(**words, at=effect.at, effect=_said(effect.estimate, statistic.unit))
-    return _row(verdict, effect.estimate, statistic.unit, sentence)
+    if verdict != UNDECIDED:
+        return _row(verdict, effect.estimate, statistic.unit, None, sentence)
+    seeing = power(effect.estimate, decision.region.thresholds)
+    said = [sentence, _power_said(seeing, effect.estimate.launches, statistic.unit)] if seeing else [sentence]
+    return _row(verdict, effect.estimate, statistic.unit, seeing, " ".join(said))
 
 
-def _row(verdict: str, effect: Estimate, unit: str, statement: str) -> dict[str, Any]:
+def _row(verdict: str, effect: Estimate, unit: str, seeing: Power | None, statement: str) -> dict[str, Any]:
     return {
         "verdict": verdict,
         "effect": effect.value,
         "effect_low": effect.low,
         "effect_high": effect.high,
         "effect_unit": unit,
+        "launches": effect.launches,
+        "detectable": seeing.detectable if seeing else math.nan,
+        "launches_needed": seeing.launches if seeing else math.nan,
         "statement": statement,
     }
+
+
+def _power_said(seeing: Power, launches: int, unit: str) -> str:
+    far = _number(seeing.detectable, unit)
+    enough = f"about {seeing.launches:,.0f}" if seeing.launches <= _MANY else f"more than {_MANY:,}"
+    return (
+        f"With {launches} launches, four runs in five would decide an effect {far} away from {seeing.threshold:g};"
+        f" one as near as this needs {enough}."
+    )
 
 
 def _said(estimate: Estimate, unit: str) -> str:

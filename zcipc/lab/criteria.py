@@ -52,6 +52,11 @@ class Region:
         """How far inside the region the value lies; negative outside."""
         return min(estimate.value - self.low, self.high - estimate.value)
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The ends of the region that an effect can reach."""
+        return tuple(end for end in (self.low, self.high) if math.isfinite(end))
+
     def decide(self, effects: Sequence[Effect]) -> tuple[str, Effect]:
         """The verdict on "every effect lies inside", and the effect it hangs on."""
         against = [effect for effect in effects if self.excludes(effect.estimate)]

@@ -29,6 +29,9 @@ _PACKAGES = (
     "typst",
 )
 
+IDENTITY = ("cpu", "architecture", "cores_online", "threads_per_core", "sockets", "caches_bytes")
+"""The facts of `machine.describe` that another machine, and no other day of the same, may have otherwise."""
+
 
 def now() -> datetime:
     """The present moment, in UTC."""
@@ -39,6 +42,11 @@ def sha256(path: Path) -> str:
     """The hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(content: bytes) -> str:
+    """The hexadecimal SHA-256 of `content`."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def package_versions() -> dict[str, str | None]:

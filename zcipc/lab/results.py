@@ -19,7 +19,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zcipc.lab import provenance, steps
+from zcipc.lab import machine, provenance, steps
 from zcipc.lab.errors import TableMissing, UsageError
 
 _LONGEST_NAME = 64
@@ -119,12 +119,16 @@ class Run:
 
         `started` (UTC) is when its production began; by default, when the run was opened. A table saved again
         with the same contents is left alone, so that its provenance keeps naming what produced these bytes.
+        Raises `UsageError` for what was measured here when the run holds what another machine measured.
         """
         csv = frame.to_csv(index=False, lineterminator="\n").encode()
         files = [self.data / f"{table}.{suffix}" for suffix in ("csv", "parquet")]
         record = self.data / f"{table}.provenance.json"
         if all(path.exists() for path in (*files, record)) and files[0].read_bytes() == csv:
             return frame
+        step = steps.maker(table)
+        if step and step.measures:
+            self.check_machine()
         parquet = io.BytesIO()
         frame.to_parquet(parquet, index=False, engine="pyarrow", compression="zstd")
         provenance.write_bytes(files[0], csv)
@@ -167,6 +171,23 @@ class Run:
         text = (self.data / f"{table}.provenance.json").read_text(encoding="utf-8")
         content: dict[str, Any] = json.loads(text)
         return content
+
+    def machine(self) -> dict[str, Any] | None:
+        """The machine that this run measured on, as its first measured table recorded it; None before there is one."""
+        measured = [table for step in steps.STEPS if step.measures for table in step.tables if self.has(table)]
+        facts: dict[str, Any] | None = self.provenance(measured[0])["machine"] if measured else None
+        return facts
+
+    def check_machine(self) -> None:
+        """Raise `UsageError` when this run was measured on another machine than this one."""
+        here = machine.describe()
+        there = self.machine() or here
+        if other := [key for key in provenance.IDENTITY if there.get(key) != here[key]]:
+            said = "; ".join(f"{key} {there.get(key)} there, {here[key]} here" for key in other)
+            raise UsageError(
+                f"run {self.name!r} was measured on another machine ({said}), and one run never mixes two: "
+                "choose another run name, or start it anew with --force"
+            )
 
     def digest(self, table: str) -> str:
         """The SHA-256 of the CSV form of `table`: unlike Parquet's, its bytes depend on the rows alone."""

@@ -82,7 +82,7 @@ def reproduce(
 
     `only` names steps, notebooks, tables or figures: these alone are done, after whatever they need that is
     missing. `settings` are `key=value`, the value in YAML, for the notebooks that declare `key`. `force` does
-    again what is done already, and lets a run that was made with another profile begin anew.
+    again what is done already, and lets a run of another profile or machine begin anew.
 
     Raises `UsageError` for what does not exist, `StepFailed` when a notebook fails, `Stopped` on a signal.
     """
@@ -90,7 +90,7 @@ def reproduce(
     check_home(root)
     wanted = select(only, steps)
     if force:
-        _discard_other_profile(root, name, profile)
+        _discard_other(root, name, profile)
     run = Run.open(name, profile, root)
     needed = _with_missing_needs(run, wanted, steps) if only else wanted
     job = _Job(run, needed, console or Console(), True, parse_settings(settings, needed, root))
@@ -200,9 +200,14 @@ def _with_missing_needs(run: Run, wanted: tuple[Step, ...], steps: tuple[Step, .
     return tuple(step for step in steps if step.name in names)
 
 
-def _discard_other_profile(root: Path, name: str, profile: str) -> None:
+def _discard_other(root: Path, name: str, profile: str) -> None:
+    """Remove the run `name` if it was made with another profile, or measured on another machine."""
     record = root / "data" / check_name(name) / "run.json"
-    if record.exists() and json.loads(record.read_text(encoding="utf-8"))["profile"] != profile:
+    if not record.exists():
+        return
+    try:
+        Run.open(name, profile, root).check_machine()
+    except UsageError:
         for kind in ("data", "figures", "paper"):
             shutil.rmtree(root / kind / name, ignore_errors=True)
 
@@ -233,6 +238,8 @@ def _state(job: _Job, step: Step) -> State:
 
 
 def _do(job: _Job, step: Step, state: State, shown: Display) -> None:
+    if job.measure and step.measures:
+        job.run.check_machine()  # before it takes minutes, not after
     because = f" ({state.reason})" if state.reason and job.measure else ""
     shown.message(f"  {step.name}: {step.title}{because}")
     started, began = provenance.now(), time.monotonic()
@@ -242,7 +249,7 @@ def _do(job: _Job, step: Step, state: State, shown: Display) -> None:
             if step.notebook:
                 _execute(job, step, {progress.VARIABLE: str(reports), "ZCIPC_HOME": str(job.run.root)})
             else:
-                _typeset(job.run)
+                _assemble(job.run, step)
     _check_promises(job.run, step)
     record = records.write if job.measure else records.redrawn
     record(job.run, step, job.settings(step), started)
@@ -258,10 +265,15 @@ def _execute(job: _Job, step: Step, environment: Mapping[str, str]) -> None:
     notebook.execute(source, kept / source.name, given | job.settings(step), environment)
 
 
-def _typeset(run: Run) -> None:
-    from zcipc.lab import article  # brings a whole typesetter, which no other step needs
+def _assemble(run: Run, step: Step) -> None:
+    if step.pages:
+        from zcipc.lab import report
 
-    article.build(run)
+        report.build(run)
+    else:
+        from zcipc.lab import article  # brings a whole typesetter, which no other step needs
+
+        article.build(run)
 
 
 def _check_promises(run: Run, step: Step) -> None:

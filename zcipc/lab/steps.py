@@ -9,7 +9,7 @@ TABLE_FORMATS = ("csv", "parquet", "provenance.json")
 
 @dataclass(frozen=True)
 class Step:
-    """One step: a notebook, or the article when `notebook` is False.
+    """One step: a notebook, or the article or the report when `notebook` is False.
 
     `needs` and `needs_figures` name what other steps make; `sources` are further files, as patterns below the
     root, whose contents the result depends on. `seconds` is the expected duration by profile.
@@ -25,6 +25,7 @@ class Step:
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     papers: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     def outputs(self, run: str) -> list[str]:
@@ -33,6 +34,7 @@ class Step:
             *(f"data/{run}/{table}.{suffix}" for table in self.tables for suffix in TABLE_FORMATS),
             *(f"figures/{run}/{figure}.{suffix}" for figure in self.figures for suffix in FIGURE_FORMATS),
             *(f"paper/{run}/{paper}" for paper in self.papers),
+            *(f"data/{run}/{page}" for page in self.pages),
         ]
 
     def names(self) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ def _seconds(smoke: float, quick: float, full: float) -> dict[str, float]:
     return {"smoke": smoke, "quick": quick, "full": full}
 
 
-STEPS: tuple[Step, ...] = (
+_MAKING: tuple[Step, ...] = (
     Step(
         "00_machine",
         "the machine, its timer and its limits",
@@ -173,6 +175,20 @@ STEPS: tuple[Step, ...] = (
         sources=("paper/*.typ", "paper/*.yml", "paper/*.bib"),
         papers=("zcipc.pdf",),
         seconds=_seconds(3, 3, 3),
+    ),
+)
+
+STEPS: tuple[Step, ...] = (
+    *_MAKING,
+    Step(
+        "report",
+        "all of it on one page",
+        notebook=False,
+        needs=tuple(table for step in _MAKING for table in step.tables),
+        needs_figures=tuple(figure for step in _MAKING for figure in step.figures),
+        sources=("paper/claims.yml",),
+        pages=("report.html", "ro-crate-metadata.json"),
+        seconds=_seconds(5, 5, 5),
     ),
 )
 
