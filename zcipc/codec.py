@@ -8,6 +8,7 @@ Unpickling runs code that the sender chose: receive objects only from a process 
 """
 
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ PICKLE_AND_BUFFERS = 4
 
 _ALIGNMENT = 64  # bytes, from the start of the message; what SIMD loads like
 _ARRAY = struct.Struct("<BBH")  # dimensions, 1 if in Fortran order, bytes of the dtype's name; the shape and the name follow
+_DTYPE = re.compile(rb"[<>|][biufcSUVmM][1-9][0-9]{0,8}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
 _PICKLE = struct.Struct("<qq")  # buffers, bytes of the pickle; for each buffer its length follows, negative if it is read-only
 
 
@@ -40,10 +42,10 @@ class Frame:
 def encode_array(array: np.ndarray[Any, Any]) -> Frame | None:
     """A frame for an array of plain numbers, whatever its strides; None for one that only pickle understands."""
     dtype = array.dtype
-    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or np.dtype(dtype.str) != dtype:
+    name = dtype.str.encode()
+    if not _DTYPE.fullmatch(name) or dtype.names is not None or dtype.subdtype is not None or np.dtype(dtype.str) != dtype:
         return None
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    name = dtype.str.encode()
     head = _ARRAY.pack(array.ndim, fortran, len(name)) + struct.pack(f"<{array.ndim}q", *array.shape) + name
     start = _aligned(len(head))
 
@@ -98,10 +100,16 @@ def _decode_array(message: memoryview) -> np.ndarray[Any, Any]:
     dimensions, fortran, name_bytes = _ARRAY.unpack_from(message)
     shape = struct.unpack_from(f"<{dimensions}q", message, _ARRAY.size)
     name_start = _ARRAY.size + 8 * dimensions
-    dtype = np.dtype(str(message[name_start : name_start + name_bytes], "ascii"))
+    dtype = _dtype_called(bytes(message[name_start : name_start + name_bytes]))
     start = _aligned(name_start + name_bytes)
     inside: np.ndarray[Any, Any] = np.ndarray(shape, dtype, message, start, order="F" if fortran else "C")
     return inside.copy(order="K")
+
+
+def _dtype_called(name: bytes) -> np.dtype[Any]:
+    if not _DTYPE.fullmatch(name):  # np.dtype evaluates what it does not know, and objects would be read at any address
+        raise ValueError(f"{name!r} is no plain number, text or date")
+    return np.dtype(name.decode())
 
 
 def _decode_pickle(message: memoryview) -> Any:
@@ -114,6 +122,8 @@ def _decode_pickle(message: memoryview) -> Any:
         start, kind = _aligned(end), (bytes if length < 0 else bytearray)
         end = start + (-1 - length if length < 0 else length)
         buffers.append(kind(message[start:end]))
+    if data_bytes < 0 or end > len(message):
+        raise ValueError("its parts are longer than it is")
     return pickle.loads(message[data_start : data_start + data_bytes], buffers=buffers)
 
 
