@@ -69,8 +69,7 @@ class Listener:
 
     def _welcome(self, client: socket.socket) -> Connection | None:
         """A connection with the client, or None if it may not have one or went away."""
-        _, user, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if user != os.geteuid():
+        if _user_of(client) != os.geteuid():
             return None
         connection = Connection(create_segment(self._capacity), 0, self._waiting)
         client.settimeout(_HANDSHAKE_S)
@@ -118,6 +117,8 @@ def Client(name: str, *, timeout: float | None = None) -> Connection:
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with _connected(name, deadline) as server:
+        if (user := _user_of(server)) != os.geteuid():  # any user may bind any name
+            raise PermissionDenied(f"user {user} listens as {name!r}, and this process belongs to user {os.geteuid()}")
         server.settimeout(None if deadline is None else max(deadline - time.monotonic(), 1e-6))
         try:
             answer = server.recv(256)
@@ -148,6 +149,11 @@ def _connected(name: str, deadline: float | None) -> socket.socket:
                 unless_connected.pop_all()
                 return server
         time.sleep(_RETRY_S)
+
+
+def _user_of(peer: socket.socket) -> int:
+    _, user, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(user)
 
 
 def _address(name: str) -> bytes:

@@ -98,6 +98,7 @@ class Segment:
 
         Raises:
             NameNotFound: there is none; its creator is gone, or both seats are taken.
+            PermissionDenied: it is another user's.
             ForeignSegment, VersionMismatch, CorruptSegment: it is not a segment of this kind and version.
         """
         try:
@@ -217,6 +218,8 @@ def _reserve(name: str, size: int) -> None:
 
 
 def _check(kind: str, name: str, memory: SharedMemory) -> None:
+    if memory.owner != os.geteuid():  # who may write to /dev/shm may take any name, and open the file to all
+        raise PermissionDenied(f"{name} belongs to user {memory.owner}, and this process to user {os.geteuid()}")
     if memory.size < HEADER_BYTES or bytes(memory.buf[:8]) != _MAGIC:
         raise ForeignSegment(f"{name} was not made by zcipc")
     _, version, found_kind, size, *_ = _HEADER.unpack_from(memory.buf)
