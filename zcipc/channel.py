@@ -91,6 +91,9 @@ class Channel(Handle):
         self._spare_borrow: Borrow | None = None
         self._owner: int | None = None
         self._opening = threading.Lock()
+        self._reaping = False
+        self._views_ended = False
+        self._unmapped = False
         self._block = np.zeros(ops.END_WORDS + ring.LINE // 8, np.int64)
         self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         self._words = self._block[(self.end - self._block.ctypes.data) // 8 :]
@@ -164,12 +167,7 @@ class Channel(Handle):
 
     def close(self) -> None:
         """Leave. The other end receives what was sent and then `Closed`; so does a thread that waits here. Idempotent."""
-        state = self._get(ops.STATE)
-        if state == ops.SHUT:
-            return
-        self._set(ops.STATE, ops.SHUT)
-        if state == ops.OPEN or (state == ops.FRESH and not self._shared):
-            entries.hang_up(self)
+        entries.close(self, self._shared)
         if not self._sleepers:
             self._unmap()
 
@@ -261,7 +259,7 @@ class Channel(Handle):
 
     def _end_loan_slowly(self, window: Any, tag: int, drop: bool) -> None:
         self._require_open()
-        self._lent.append(Kept(window.position, weakref.ref(window)))
+        self._lent.append(self._kept(window))
         self._reap()
         if drop:
             entries.drop(self, window)
@@ -276,12 +274,10 @@ class Channel(Handle):
         return self._wait(attempt, self._sleep_for_message, timeout)
 
     def _end_borrow_slowly(self, window: Any, state: int) -> None:
+        self._borrowed.append(self._kept(window) if state == methods.VIEWED else Kept(window.position, None))
         if window in self._borrowed:
             self._borrowed.remove(window)
-        if state == methods.VIEWED:
-            self._borrowed.append(Kept(window.position, weakref.ref(window)))
-        if not self.closed:
-            self._reap(given_back=int(state != methods.VIEWED))
+        self._reap()
 
     def _wait_for_room(self, attempt: Callable[[], _Result | None], length: int, timeout: float | None) -> _Result:
         if length > self._longest:
@@ -325,7 +321,7 @@ class Channel(Handle):
             )
 
     def _open(self) -> None:
-        take_seat(self._segment, self._seat)
+        self._set(ops.NAMESPACE, take_seat(self._segment, self._seat).namespace)
         self._owner = os.getpid()
         _close_at_exit(self._owner)
         fences_reach_us = entries.register_for_barrier()
@@ -340,7 +336,7 @@ class Channel(Handle):
         peer = seated(self._segment, 1 - self._seat)
         if peer is None:
             return os.cpu_count() != 1
-        with contextlib.suppress(OSError):  # the peer is gone, or of another pid namespace
+        with contextlib.suppress(OSError, OverflowError):  # the peer is gone, of another pid namespace, or no process at all
             cores |= os.sched_getaffinity(peer.pid)
         return len(cores) > 1
 
@@ -362,19 +358,44 @@ class Channel(Handle):
 
     # --- views of the memory
 
-    def _reap(self, given_back: int = 0) -> None:
-        """Give back the memory of loans and borrows that nobody views any more, and of `given_back` borrows more."""
-        while self._lent and self._lent[0].window() is None:
+    def _kept(self, window: Any) -> Kept:
+        """A message that is viewed beyond its block, and given back when its last view ends: somebody may wait for its room."""
+        channel = weakref.ref(self)
+
+        def ended(_window: object) -> None:
+            if (alive := channel()) is not None:
+                alive._reap()
+
+        return Kept(window.position, weakref.ref(window, ended))
+
+    def _reap(self) -> None:
+        """Give back the memory of loans and borrows that nobody views any more.
+
+        Views end at any instant of any thread, also of one that is just here; who comes second leaves it to the first.
+        """
+        self._views_ended = True
+        while self._views_ended and not self._reaping:
+            self._reaping = True  # no call, and so no other thread and no signal, comes between the look and this
+            try:
+                self._views_ended = False
+                self._give_back()
+            finally:
+                self._reaping = False
+
+    def _give_back(self) -> None:
+        while self._lent and self._lent[0].is_over():
             self._lent.popleft()
         self._set(ops.PRODUCER + ring.FLOOR, self._lent[0].position if self._lent else ring.NO_FLOOR)
-        over = [kept for kept in self._borrowed if isinstance(kept, Kept) and kept.window() is None]
+        over = [kept for kept in self._borrowed if isinstance(kept, Kept) and kept.is_over()]
         for kept in over:
             self._borrowed.remove(kept)
-        if over or given_back:
-            first = min((held.position for held in self._borrowed), default=0)
-            entries.give_back(self, len(over) + given_back, first)
+        if over:
+            entries.give_back(self, len(over), len(self._borrowed), min((held.position for held in self._borrowed), default=0))
 
     def _unmap(self) -> None:
+        if self._unmapped:
+            return
+        self._unmapped = True
         self._spare_loan = self._spare_borrow = None
         self._lent.clear()  # whoever views a window keeps it, and the memory below it
         self._borrowed.clear()
@@ -390,7 +411,11 @@ class Channel(Handle):
 
     def _shared_word(self, side: int, offset: int) -> int:
         start = self._get(side + ring.CONTROL) - self._segment.address + offset
-        return int.from_bytes(self._memory[start : start + WORD], "little", signed=True)
+        try:
+            return int.from_bytes(self._memory[start : start + WORD], "little", signed=True)
+        except ValueError:
+            self._require_open()  # another thread closed this end meanwhile
+            raise
 
     # --- life
 

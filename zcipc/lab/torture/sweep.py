@@ -141,7 +141,7 @@ OPERATIONS = (
     ),
     Operation("take a seat", lambda end: end.poll(), lambda: _address(seats._entries.take), sent=0),
     Operation("open an end", lambda end: end.poll(), _native("open_end"), sent=0),
-    Operation("close", lambda end: end.close(), _native("hang_up")),
+    Operation("close", lambda end: end.close(), _native("close")),
     Operation(
         "send at the semaphores",
         lambda ipc: ipc_send(ipc, sealed(1, _LENGTH)),
