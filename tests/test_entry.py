@@ -94,7 +94,6 @@ def listen_at(address):
         server.listen()
         client, _ = server.accept()
         with client:
-            client.send(b"HYBRID zcipc-a-trap")
             return client.recv(16)
 
 
