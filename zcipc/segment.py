@@ -244,7 +244,7 @@ def _named(error: OSError | OverflowError, name: str, size: int) -> Exception:
         return OutOfDescriptors(
             number, f"no file descriptor is left for {name}: close what is not needed, or raise `ulimit -n`"
         )
-    if number in (errno.EACCES, errno.EPERM):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return PermissionDenied(
             f"this user may not use {DIRECTORY / name}: it is another user's, or the directory is read-only"
         )
