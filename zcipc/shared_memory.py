@@ -31,9 +31,11 @@ else:
             try:
                 memory = posix_ipc.SharedMemory("/" + name, flags, mode=0o600, size=size)
             except posix_ipc.ExistentialError as error:
-                raise (FileExistsError if create else FileNotFoundError)(str(error)) from None
+                raise OSError(errno.EEXIST if create else errno.ENOENT, str(error)) from None  # the subclass for the number
             except posix_ipc.PermissionsError as error:
                 raise PermissionError(errno.EACCES, str(error)) from None
+            except OSError as error:
+                raise OSError(error.errno or errno.EMFILE, str(error)) from None  # it gives no number for too many files
             self.name = name
             try:
                 status = os.fstat(memory.fd)
