@@ -8,7 +8,6 @@ import functools
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -148,12 +147,7 @@ class Channel(End):
     def _wait_for_message(self, attempt: Callable[[], _Result | None], timeout: float | None) -> _Result:
         if not self._readable:
             raise WrongDirection(f"{self!r} is for sending only: Pipe(duplex=False) gives the reader first, the writer second")
-
-        def sleep(limit_ns: int) -> None:
-            self._reap()  # the peer may need the room to send what is waited for
-            entries.await_message(self, limit_ns)
-
-        return self._wait(attempt, sleep, timeout)
+        return self._wait(attempt, lambda limit_ns: entries.await_message(self, limit_ns), timeout)
 
     def _send_copy(self, data: "ReadableBuffer", tag: int, timeout: float | None) -> None:
         if entries.send(self, data, tag) != ops.DONE:
@@ -206,7 +200,7 @@ class Channel(End):
 
     def _end_loan_slowly(self, window: Any, tag: int, drop: bool) -> None:
         self._require_open()
-        self._lent.append(Kept(window.position, weakref.ref(window)))
+        self._lent.append(self._kept(window))
         self._reap()
         if drop:
             entries.drop(self, window)
@@ -237,16 +231,13 @@ class Channel(End):
         return True
 
     def _end_borrow_slowly(self, window: Any, state: int) -> None:
+        if window.position != NOT_IN_QUEUE:
+            self._borrowed.append(self._kept(window) if state == methods.VIEWED else Kept(window.position, None))
         if window is self._reading:
             self._reading = None
         elif window in self._borrowed:
             self._borrowed.remove(window)
-        if window.position == NOT_IN_QUEUE:
-            return
-        if state == methods.VIEWED:
-            self._borrowed.append(Kept(window.position, weakref.ref(window)))
-        if not self.closed:
-            self._reap(given_back=int(state != methods.VIEWED))
+        self._reap()
 
     def _wait_for_room(
         self, attempt: Callable[[], _Result | None], length: int, timeout: float | None, in_parts: bool = False

@@ -12,6 +12,7 @@ import copyreg
 import functools
 import io
 import pickle
+import re
 import struct
 from collections import ChainMap
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ IN_PLACE = 5  # the same, and never copied: the arrays that the receiver makes o
 _ALIGNMENT = 64  # bytes, from the start of the message; what SIMD loads like
 _PROTOCOL = 5
 _ARRAY = struct.Struct("<BBH")  # dimensions, 1 if in Fortran order, bytes of the dtype's name; the shape and the name follow
+_DTYPE = re.compile(r"[<>|][biufcSUVmM][1-9][0-9]{0,8}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
 _PICKLE = struct.Struct("<qq")  # buffers, bytes of the pickle; for each buffer its length follows, negative if it is read-only
 
 _REDUCERS = ChainMap(ForkingPickler._extra_reducers, copyreg.dispatch_table)  # type: ignore[attr-defined]  # and those to come
@@ -72,19 +74,6 @@ def encode_array(array: _Array) -> Frame | None:
     head = _ARRAY.pack(array.ndim, _order(array) == "F", len(name)) + struct.pack(f"<{array.ndim}q", *array.shape) + name
     start = _aligned(len(head))
     return Frame(ARRAY, start + array.nbytes, head, [(start, array)])
-
-
-@functools.lru_cache
-def _name_of(dtype: np.dtype[Any]) -> bytes | None:
-    """What `_dtype_called` makes it of again; None for one that only pickle understands."""
-    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or np.dtype(dtype.str) != dtype:
-        return None
-    return dtype.str.encode()
-
-
-@functools.lru_cache
-def _dtype_called(name: bytes) -> np.dtype[Any]:
-    return np.dtype(str(name, "ascii"))
 
 
 def encode_pickle(data: bytes, buffers: list[pickle.PickleBuffer]) -> Frame:
@@ -165,6 +154,8 @@ def _split_pickle(message: memoryview) -> tuple[memoryview, list[tuple[type[byte
         start = _aligned(end)
         end = start + (-1 - length if length < 0 else length)
         parts.append((bytes if length < 0 else bytearray, message[start:end]))
+    if data_bytes < 0 or end > len(message):
+        raise ValueError("its parts are longer than it is")
     return data, parts
 
 
@@ -182,10 +173,25 @@ def _dtype_name(dtype: np.dtype[Any]) -> bytes | None:
 
 @functools.lru_cache(maxsize=256)
 def _dtype(name: str) -> np.dtype[Any]:
-    dtype = np.dtype(name) if name[:1] != "[" else np.lib.format.descr_to_dtype(ast.literal_eval(name))
-    if dtype.hasobject:
-        raise TypeError("objects do not lie in a message")
-    return dtype
+    """The dtype of a name that may be hostile: `np.dtype` evaluates what it does not know, and reads objects at any address."""
+    if not name.startswith("["):
+        _require_plain(name)
+        return np.dtype(name)
+    try:
+        fields = ast.literal_eval(name)
+    except (SyntaxError, MemoryError, RecursionError):
+        raise ValueError(f"{name[:50]!r} describes no fields") from None
+    _require_plain(fields)
+    return np.lib.format.descr_to_dtype(fields)
+
+
+def _require_plain(described: Any) -> None:
+    """Refuse all but numbers, text, bytes and dates, and fields of them."""
+    if isinstance(described, list):
+        for _, inside, *_ in described:
+            _require_plain(inside)
+    elif not (isinstance(described, str) and _DTYPE.fullmatch(described)):
+        raise ValueError(f"{described!r} is no plain number, text or date")
 
 
 def _order(array: _Array) -> Any:

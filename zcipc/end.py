@@ -76,6 +76,9 @@ class End(Handle):
         self._lent: deque[Kept] = deque()  # messages sent but still viewed here, oldest first
         self._reading: Any = None  # the window of an open block that was opened while no other message was held
         self._borrowed: list[Any] = []  # other messages received and not yet given back: windows of open blocks, what is Kept
+        self._reaping = False
+        self._views_ended = False
+        self._unmapped = False
         self._owner: int | None = None
         self._doorbell: Doorbell | None = None
         self._opening = threading.Lock()
@@ -96,12 +99,7 @@ class End(Handle):
 
     def close(self) -> None:
         """Leave. The other end receives what was sent and then `Closed`; so does a thread that waits here. Idempotent."""
-        state = self._get(ops.STATE)
-        if state == ops.SHUT:
-            return
-        self._set(ops.STATE, ops.SHUT)
-        if state == ops.OPEN or (state == ops.FRESH and not self._shared):
-            entries.hang_up(self)
+        entries.close(self, self._shared)
         self._stop_watching()
         if not self._sleepers:
             self._unmap()
@@ -182,8 +180,6 @@ class End(Handle):
             if look:
                 self._next_look = now + _SLICE_S
             gone = self._peer_gone(look)  # before the queue: what it sent comes first
-            if self._lent or self._borrowed:
-                self._reap()  # or who only receives would keep the room of views long gone, and the sender wait for it
             result = attempt()
             if result is not None:
                 return result
@@ -234,7 +230,7 @@ class End(Handle):
             )
 
     def _open(self) -> None:
-        take_seat(self._segment, self._seat)
+        self._set(ops.NAMESPACE, take_seat(self._segment, self._seat).namespace)
         self._owner = os.getpid()
         _close_at_exit(self._owner)
         fences_reach_us = entries.register_for_barrier()
@@ -249,7 +245,7 @@ class End(Handle):
         peer = seated(self._segment, 1 - self._seat)
         if peer is None:
             return os.cpu_count() != 1
-        with contextlib.suppress(OSError):  # the peer is gone, or of another pid namespace
+        with contextlib.suppress(OSError, OverflowError):  # the peer is gone, of another pid namespace, or no process at all
             cores |= os.sched_getaffinity(peer.pid)
         return len(cores) > 1
 
@@ -291,20 +287,45 @@ class End(Handle):
         self._require_open()
         return self._memory
 
-    def _reap(self, given_back: int = 0) -> None:
-        """Give back the memory of loans and borrows that nobody views any more, and of `given_back` borrows more."""
-        while self._lent and self._lent[0].window() is None:
+    def _kept(self, window: Any) -> Kept:
+        """A message that is viewed beyond its block, and given back when its last view ends: somebody may wait for its room."""
+        end = weakref.ref(self)
+
+        def ended(_window: object) -> None:
+            if (alive := end()) is not None:
+                alive._reap()
+
+        return Kept(window.position, weakref.ref(window, ended))
+
+    def _reap(self) -> None:
+        """Give back the memory of loans and borrows that nobody views any more.
+
+        Views end at any instant of any thread, also of one that is just here; who comes second leaves it to the first.
+        """
+        self._views_ended = True
+        while self._views_ended and not self._reaping:
+            self._reaping = True  # no call, and so no other thread and no signal, comes between the look and this
+            try:
+                self._views_ended = False
+                self._give_back()
+            finally:
+                self._reaping = False
+
+    def _give_back(self) -> None:
+        while self._lent and self._lent[0].is_over():
             self._lent.popleft()
         self._set(ops.PRODUCER + ring.FLOOR, self._lent[0].position if self._lent else ring.NO_FLOOR)
-        over = [kept for kept in self._borrowed if isinstance(kept, Kept) and kept.window() is None]
+        over = [kept for kept in self._borrowed if isinstance(kept, Kept) and kept.is_over()]
         for kept in over:
             self._borrowed.remove(kept)
-        if over or given_back:
+        if over:
             held = self._borrowed if self._reading is None else [self._reading, *self._borrowed]
-            first = min((one.position for one in held), default=0)
-            entries.give_back(self, len(over) + given_back, first)
+            entries.give_back(self, len(over), len(held), min((one.position for one in held), default=0))
 
     def _unmap(self) -> None:
+        if self._unmapped:
+            return
+        self._unmapped = True
         self._lent.clear()  # whoever views a window keeps it, and the memory below it
         self._borrowed.clear()
         self._reading = None
@@ -321,7 +342,11 @@ class End(Handle):
 
     def _shared_word(self, side: int, offset: int) -> int:
         start = self._get(side + ring.CONTROL) - self._segment.address + offset
-        return int.from_bytes(self._memory[start : start + WORD], "little", signed=True)
+        try:
+            return int.from_bytes(self._memory[start : start + WORD], "little", signed=True)
+        except ValueError:
+            self._require_open()  # another thread closed this end meanwhile
+            raise
 
     # --- life
 

@@ -98,7 +98,7 @@ class Listener:
 
     def _welcome(self, client: socket.socket) -> Connection | None:
         """A connection with the client, or None if it may not have one or went away."""
-        pid, user, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        pid, user = _process_of(client)
         if user != os.geteuid():
             return None
         client.settimeout(_HANDSHAKE_S)
@@ -159,6 +159,8 @@ def Client(
     authkey = _checked(address, family, authkey)
     deadline = None if timeout is None else time.monotonic() + timeout
     with _connected(address, deadline) as server:
+        if (user := _process_of(server)[1]) != os.geteuid():  # any user may bind any name
+            raise PermissionDenied(f"user {user} listens as {address!r}, and this process belongs to user {os.geteuid()}")
         server.settimeout(None if deadline is None else max(deadline - time.monotonic(), 1e-6))
         try:
             if authkey is not None:
@@ -198,6 +200,12 @@ def _connected(name: str, deadline: float | None) -> socket.socket:
                 unless_connected.pop_all()
                 return server
         time.sleep(_RETRY_S)
+
+
+def _process_of(peer: socket.socket) -> tuple[int, int]:
+    """Number and user of the process at the other end, on the kernel's word."""
+    pid, user, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, user
 
 
 def _address(name: str) -> bytes:

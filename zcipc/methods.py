@@ -259,12 +259,20 @@ def _end_borrow(borrow):
 
 
 @jit
-def _give_back(channel, count, first_held):
-    """Of the messages held, `count` are no longer; the first that still is lies at `first_held`."""
+def _give_back(channel, count, listed, first_held):
+    """Of the messages held, `count` are no longer; `listed` are known to be, the first of them at `first_held`.
+
+    More may be held: by a thread that has not listed its own yet. When it gives its own back, so is what is not given back now.
+    """
     end = _end_of(channel)
+    if load(end + ops.STATE) != ops.OPEN:  # closed, and maybe unmapped; or the parent's
+        return
     held = load(end + ops.HELD) - count
     store(end + ops.HELD, held)
-    ops.release(end, first_held if held > 0 else load(end + ops.CONSUMER + ring.POSITION))
+    if held == 0:
+        ops.release(end, load(end + ops.CONSUMER + ring.POSITION))
+    elif held == listed:
+        ops.release(end, max(first_held, load(end + ops.CONSUMER + ring.KNOWN_HEAD)))
 
 
 @jit
@@ -291,21 +299,26 @@ def _recv_plain(channel):
 
 @jit
 def _is_closed(channel):
-    return ops.is_closed(_end_of(channel))
+    end = _end_of(channel)
+    return load(end + ops.STATE) == ops.OPEN and ops.is_closed(end)
 
 
 @jit
 def _await_message(channel, limit_ns):
-    end, thread = _end_of(channel), save_thread()
-    ops.await_message(end, limit_ns)
-    restore_thread(thread)
+    end = _end_of(channel)
+    if load(end + ops.STATE) == ops.OPEN:  # else another thread has closed it, and unmapped it
+        thread = save_thread()
+        ops.await_message(end, limit_ns)
+        restore_thread(thread)
 
 
 @jit
 def _await_room(channel, length, limit_ns):
-    end, thread = _end_of(channel), save_thread()
-    ops.await_room(end, length, limit_ns)
-    restore_thread(thread)
+    end = _end_of(channel)
+    if load(end + ops.STATE) == ops.OPEN:
+        thread = save_thread()
+        ops.await_room(end, length, limit_ns)
+        restore_thread(thread)
 
 
 @jit
@@ -356,9 +369,18 @@ def _stop_watching(channel):
 
 
 @jit
-def _hang_up(channel):
-    """Close both own bells and wake the peer, wherever it sleeps; and wake this end's own sleepers."""
+def _close(channel, shared):
+    """Close the end, once; and both own bells, unless it is another process's: wake the peer and this end's own sleepers."""
     end = _end_of(channel)
+    state = load(end + ops.STATE)
+    store(end + ops.STATE, ops.SHUT)
+    if state == ops.OPEN or (state == ops.FRESH and not shared):
+        _hang_up(end)
+
+
+@jit
+def _hang_up(end):
+    """Close both own bells and wake the peer, wherever it sleeps; and wake this end's own sleepers."""
     outgoing, incoming = load(end + ops.PRODUCER + ring.CONTROL), load(end + ops.CONSUMER + ring.CONTROL)
     close_bell(outgoing + ring.PRODUCER_BELL)
     close_bell(incoming + ring.CONSUMER_BELL)
@@ -462,14 +484,14 @@ class _Entries:
     drop: Callable[..., None] = entry(_drop, "OO", no_result)
     open_borrow: Callable[..., int] = entry(_open_borrow, "OL", new_int)
     end_borrow: Callable[..., int] = entry(_end_borrow, "O", new_int)
-    give_back: Callable[..., None] = entry(_give_back, "OLL", no_result)
+    give_back: Callable[..., None] = entry(_give_back, "OLLL", no_result)
     peek: Callable[..., int] = entry(_peek, "O", new_int)
     recv_plain: Callable[..., bytes | None] = entry(_recv_plain, "O", as_it_is)
     is_closed: Callable[..., bool] = entry(_is_closed, "O", new_bool)
     await_message: Callable[..., None] = entry(_await_message, "OL", no_result)
     await_room: Callable[..., None] = entry(_await_room, "OLL", no_result)
     open_end: Callable[..., None] = entry(_open_end, "OLL", no_result)
-    hang_up: Callable[..., None] = entry(_hang_up, "O", no_result)
+    close: Callable[..., None] = entry(_close, "OL", no_result)
     watch: Callable[..., None] = entry(_watch, "OLLL", no_result)
     watch_for_room: Callable[..., None] = entry(_watch_for_room, "OL", no_result)
     stop_watching: Callable[..., None] = entry(_stop_watching, "O", no_result)

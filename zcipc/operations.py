@@ -12,7 +12,7 @@ An *end* is the address of a block of private words: its producer side, its cons
 Results below zero say why nothing happened: AGAIN, CORRUPT, PEER_CLOSED, PEER_DIED, NOT_OPEN, LOANED, TOO_LARGE.
 """
 
-from zcipc import ring
+from zcipc import ring, seats
 from zcipc.atomics import WORD, clock, load, load_acquire, memcpy, store
 from zcipc.compiled import jit, jit_inline
 from zcipc.peer import has_ended
@@ -49,7 +49,8 @@ LOAN = STATE + WORD  # payload address of the record being written in place, or 
 SPIN_NS = STATE + 2 * WORD
 PEER_SEAT = STATE + 3 * WORD  # address of the peer's seat in shared memory; its first word is the pid, 0 while it is free
 HELD = STATE + 4 * WORD  # messages that are being read in place
-DOORBELL = STATE + 5 * WORD  # see doorbell.py; its first word is 0 while the end is not watched
+NAMESPACE = STATE + 5 * WORD  # of this process's pid; in another one the peer's number says nothing
+DOORBELL = STATE + 6 * WORD  # see doorbell.py; its first word is 0 while the end is not watched
 END_WORDS = 3 * LINE // WORD
 
 # States of an end.
@@ -284,7 +285,9 @@ def await_room(end, length, limit_ns):
 
 @jit
 def _peer_ended(end):
-    return has_ended(load(load(end + PEER_SEAT)))
+    seat = load(end + PEER_SEAT)
+    namespace = load(seat + seats.NAMESPACE)  # 0 from a peer killed while it sat down
+    return (namespace == 0 or namespace == load(end + NAMESPACE)) and has_ended(load(seat))
 
 
 @jit

@@ -17,7 +17,7 @@ SEATS_END = HEADER_BYTES + SEATS * LINE  # bytes from the start of the segment
 # The words of a seat.
 _PID = 0 * WORD  # 0 while it is free; whoever changes that has the seat
 _START_TIME = 1 * WORD
-_NAMESPACE = 2 * WORD
+NAMESPACE = 2 * WORD
 _TAKEN = 3 * WORD  # 1 once the words above are all there
 _SEAT = struct.Struct("<4q")  # these words
 
@@ -27,7 +27,7 @@ def _take(seat, pid, start_time, namespace):
     holder = compare_exchange(seat + _PID, 0, pid)
     if holder == 0:
         store(seat + _START_TIME, start_time)
-        store(seat + _NAMESPACE, namespace)
+        store(seat + NAMESPACE, namespace)
         store_release(seat + _TAKEN, 1)  # RELEASE pairs with the ACQUIRE in _is_taken(): identity before flag
         fence()  # before the look at the other seat: of two that come at once, at least one sees both taken
     return holder
@@ -50,8 +50,8 @@ def seat_address(segment: Segment, index: int) -> int:
     return segment.address + HEADER_BYTES + index * LINE
 
 
-def take_seat(segment: Segment, index: int) -> None:
-    """Make this process the holder of seat `index`; unlink the segment's name if both are taken now.
+def take_seat(segment: Segment, index: int) -> Identity:
+    """Make this process the holder of seat `index`, and say who it is; unlink the segment's name if both are taken now.
 
     Raises:
         PermissionDenied: the seat is another's.
@@ -65,11 +65,17 @@ def take_seat(segment: Segment, index: int) -> None:
         )
     if seated(segment, 1 - index) is not None:
         segment.unlink()
+    return own
 
 
 def seated(segment: Segment, index: int) -> Identity | None:
-    """Who has seat `index`, or None while it is free."""
-    return _holder(segment.buffer, index, taken=_entries.is_taken(seat_address(segment, index)))
+    """Who has seat `index`, or None while it is free, or another thread has closed the segment."""
+    try:
+        memory = memoryview(segment.buffer)  # keeps it mapped
+    except ValueError:
+        return None
+    with memory:
+        return _holder(memory, index, taken=_entries.is_taken(seat_address(segment, index)))
 
 
 def seat_holder(memory: bytes, index: int) -> Identity | None:

@@ -107,6 +107,7 @@ class Segment:
 
         Raises:
             NameNotFound: there is none; its creator is gone, or both seats are taken.
+            PermissionDenied: it is another user's.
             ForeignSegment, VersionMismatch, CorruptSegment: it is not a segment of this kind and version.
         """
         try:
@@ -235,6 +236,8 @@ def _reserve(name: str, size: int) -> None:
 
 
 def _check(kind: str, name: str, memory: SharedMemory) -> None:
+    if memory.owner != os.geteuid():  # who may write to /dev/shm may take any name, and open the file to all
+        raise PermissionDenied(f"{name} belongs to user {memory.owner}, and this process to user {os.geteuid()}")
     header = read_header(memory.buf)
     if memory.size < HEADER_BYTES or header is None:
         raise ForeignSegment(f"{name} was not made by zcipc")
@@ -261,7 +264,7 @@ def _named(error: OSError | OverflowError, name: str, size: int) -> Exception:
         return OutOfDescriptors(
             number, f"no file descriptor is left for {name}: close what is not needed, or raise `ulimit -n`"
         )
-    if number in (errno.EACCES, errno.EPERM):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return PermissionDenied(
             f"this user may not use {DIRECTORY / name}: it is another user's, or the directory is read-only"
         )

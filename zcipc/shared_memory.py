@@ -3,36 +3,43 @@
 Python 3.13 has it as `multiprocessing.shared_memory.SharedMemory(track=False)`; before that the same is made of `posix_ipc`.
 """
 
+import os
 import sys
 
 __all__ = ["SharedMemory"]
 
 if sys.version_info >= (3, 13):
-    import functools
     from multiprocessing import shared_memory
 
-    SharedMemory = functools.partial(shared_memory.SharedMemory, track=False)
+    class SharedMemory(shared_memory.SharedMemory):
+        """Python's own, and whose it is."""
+
+        def __init__(self, name: str, create: bool = False, size: int = 0) -> None:
+            super().__init__(name, create, size, track=False)
+            self.owner = os.fstat(self._fd).st_uid  # type: ignore[attr-defined]
 else:
     import errno
     import mmap
-    import os
 
     import posix_ipc
 
     class SharedMemory:
-        """The part of Python 3.13's `SharedMemory(name, create, size, track=False)` that this package uses."""
+        """The part of Python 3.13's `SharedMemory(name, create, size, track=False)` that this package uses, and whose it is."""
 
         def __init__(self, name: str, create: bool = False, size: int = 0) -> None:
             flags = posix_ipc.O_CREX if create else 0
             try:
                 memory = posix_ipc.SharedMemory("/" + name, flags, mode=0o600, size=size)
             except posix_ipc.ExistentialError as error:
-                raise (FileExistsError if create else FileNotFoundError)(str(error)) from None
+                raise OSError(errno.EEXIST if create else errno.ENOENT, str(error)) from None  # the subclass for the number
             except posix_ipc.PermissionsError as error:
                 raise PermissionError(errno.EACCES, str(error)) from None
+            except OSError as error:
+                raise OSError(error.errno or errno.EMFILE, str(error)) from None  # it gives no number for too many files
             self.name = name
             try:
-                self.size = os.fstat(memory.fd).st_size
+                status = os.fstat(memory.fd)
+                self.size, self.owner = status.st_size, status.st_uid
                 self._mmap = mmap.mmap(memory.fd, self.size)
             except (OSError, ValueError):
                 if create:

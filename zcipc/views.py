@@ -35,10 +35,13 @@ def _new_window(memory: memoryview, readonly: bool) -> Any:
 
 
 class Kept(NamedTuple):
-    """Where a message lies whose `with` block has ended, and the window by which it is still viewed."""
+    """Where a message lies whose `with` block has ended, and the window by which it is still viewed; or None, if by nobody."""
 
     position: int
-    window: "weakref.ref[Any]"
+    window: "weakref.ref[Any] | None"
+
+    def is_over(self) -> bool:
+        return self.window is None or self.window() is None
 
 
 class _View(Block):

@@ -106,8 +106,6 @@ class Wire:
             Exception: it cannot be unpickled here, and is lost.
         """
         connection = self.connection
-        if connection._borrowed:
-            connection._reap()  # arrays of earlier messages may be gone
         if (data := entries.recv_plain(connection)) is not None:
             return pickle.loads(data)
         with (message := connection.borrow(timeout=timeout)) as buffer:

@@ -94,8 +94,7 @@ def _borrow(end: Connection) -> object:
 def _borrow_and_keep(end: Connection) -> None:
     with end.borrow() as buffer:
         kept = np.frombuffer(buffer, np.uint8)
-    del kept
-    end.statistics()  # gives back what nobody views any more
+    del kept  # gives back what nobody views any more
 
 
 def _expire(call: Callable[[], object]) -> None:
@@ -141,7 +140,7 @@ OPERATIONS = (
     ),
     Operation("take a seat", lambda end: end.poll(), lambda: _address(seats._entries.take), sent=0),
     Operation("open an end", lambda end: end.poll(), _native("open_end"), sent=0),
-    Operation("close", lambda end: end.close(), _native("hang_up")),
+    Operation("close", lambda end: end.close(), _native("close")),
     Operation(
         "send at the semaphores",
         lambda ipc: ipc_send(ipc, sealed(1, _LENGTH)),
