@@ -99,6 +99,8 @@ def test_iteration_says_if_the_other_end_died(run, ends):
     async def collect(child):
         connection = aio.Connection(ends[0])
         await connection.send("hello")
+        while ends[0].statistics().bytes_queued_out:  # it has not come yet, and would not be missed
+            await asyncio.sleep(0.01)
         asyncio.get_running_loop().call_later(0.1, child.kill)
         with pytest.raises(PeerDied):
             async for _ in connection:
