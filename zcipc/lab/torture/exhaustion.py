@@ -8,7 +8,8 @@ import ctypes
 import os
 import resource
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -19,6 +20,7 @@ from zcipc.lab.torture.tally import Tally
 from zcipc.segment import DIRECTORY, PREFIX
 
 _ATTEMPTS = 20  # a victim
+_AMPLE_BYTES = 1 << 26
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
 
@@ -30,29 +32,24 @@ def exhaustion(random: Random) -> Tally:
     """One round: a victim for each shortage."""
     tally = Tally()
     _exchange(*Pipe())  # all is compiled before anything runs short
-    for shortage in (small_directory, few_descriptors, little_memory):
-        _exhaust(shortage.__name__, Random(random.getrandbits(32)), tally)
+    for shortage in SHORTAGES:
+        seed = random.getrandbits(32)
+        with Victim(lambda shortage=shortage, seed=seed: _suffer(shortage, Random(seed))) as victim:  # type: ignore[misc]
+            deadline = time.monotonic() + PATIENCE_S
+            count_outcome(victim.outcome(lambda: time.monotonic() > deadline), tally, f"{shortage} {seed}")  # noqa: B023
+        tally.exhaustions += 1
     return tally
 
 
-def _exhaust(shortage: str, random: Random, tally: Tally) -> None:
-    seed = random.getrandbits(32)
-    with Victim(lambda: _suffer(shortage, Random(seed))) as victim:
-        deadline = time.monotonic() + PATIENCE_S
-        count_outcome(victim.outcome(lambda: time.monotonic() > deadline), tally, f"{shortage} {seed}")
-    tally.exhaustions += 1
-
-
 def _suffer(shortage: str, random: Random) -> None:
-    globals()[shortage](random)
-    others = _names()
+    alone = SHORTAGES[shortage](random)
     kept: list[Connection] = []
     for _ in range(_ATTEMPTS):
-        before = len(_names())
+        before = _names()
         try:
             pair = Pipe(capacity=1 << random.randint(12, 18))
         except (ZcipcError, MemoryError):
-            if len(_names()) != before:
+            if alone and _names() != before:
                 raise _HalfMade("a connection that could not be created left a name") from None
             for end in kept:
                 end.close()
@@ -63,7 +60,7 @@ def _suffer(shortage: str, random: Random) -> None:
         kept += pair
     for end in kept:
         end.close()
-    if _names() != others:
+    if alone and _names():
         raise _HalfMade("a connection that was closed left a name")
 
 
@@ -79,16 +76,53 @@ def _exchange(left: Connection, right: Connection) -> None:
 
 
 def _names() -> set[str]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # looking takes a descriptor
-    try:
+    with _unlimited(resource.RLIMIT_NOFILE), _unlimited(resource.RLIMIT_AS):  # looking takes a descriptor and memory
         return {path.name for path in DIRECTORY.glob(PREFIX + "*")}
+
+
+@contextmanager
+def _unlimited(kind: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (hard, hard))
+    try:
+        yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _limit(kind: int, soft: int) -> None:
+    resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
 
 
 def small_directory(random: Random) -> bool:
-    """A `/dev/shm` of this process's own, of 64 to 512 KiB; False, and nothing done, where a user may not have one."""
+    """A `/dev/shm` of 64 to 512 KiB."""
+    return _own_directory(random.randint(16, 128) * 4096)
+
+
+def few_descriptors(random: Random) -> bool:
+    """A limit of up to 5 descriptors more than there are."""
+    alone = _own_directory(_AMPLE_BYTES)
+    limit = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + random.randint(0, 5)
+    _limit(resource.RLIMIT_NOFILE, limit)
+    return alone
+
+
+def little_memory(random: Random) -> bool:
+    """A limit of up to 2 MiB of addresses more than there are."""
+    alone = _own_directory(_AMPLE_BYTES)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + random.randint(0, 1 << 21))
+    return alone
+
+
+SHORTAGES: Mapping[str, Callable[[Random], bool]] = {
+    shortage.__name__: shortage for shortage in (small_directory, few_descriptors, little_memory)
+}
+"""Each makes its shortage in this process; whether what is in `/dev/shm` is this process's alone."""
+
+
+def _own_directory(size: int) -> bool:
+    """Give this process a `/dev/shm` of its own, of `size` bytes; False, and nothing done, where a user may not have one."""
     libc = ctypes.CDLL(None)
     user, group = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS) != 0:
@@ -96,18 +130,4 @@ def small_directory(random: Random) -> bool:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    size = f"size={random.randint(16, 128) * 4}k".encode()
-    return bool(libc.mount(b"tmpfs", bytes(DIRECTORY), b"tmpfs", 0, size) == 0)
-
-
-def few_descriptors(random: Random) -> None:
-    """A limit of up to 5 descriptors more than there are."""
-    limit = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + random.randint(0, 5)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-
-def little_memory(random: Random) -> None:
-    """A limit of up to 2 MiB of addresses more than there are."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + random.randint(0, 1 << 21)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return bool(libc.mount(b"tmpfs", bytes(DIRECTORY), b"tmpfs", 0, f"size={size}".encode()) == 0)
