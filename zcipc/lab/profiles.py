@@ -96,7 +96,7 @@ PROFILES = {
     ),
     "full": Profile(
         launches=12, sizes=SIZES, blocks=21, samples=4000,
-        injection_launches=10, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0, 2.0, 5.0),
+        injection_launches=7, injections=2, volumes=VOLUMES, intervals=(0.5, 1.0, 2.0, 5.0),
         peers=PeerPlan(
             launches=7, sizes=tuple(64 << 2 * step for step in range(10)),
             blocks=5, block_ns=3_000_000, samples=4000, bursts=2,

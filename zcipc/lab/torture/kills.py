@@ -149,8 +149,8 @@ def _kill_both(random: Random, tally: Tally) -> None:
     with nothing_left(tally, f"both killed, {seed}") as names:
         ours, theirs = Pipe(capacity=1 << 14)
         names.append(ours._segment.name)
-        first = Victim(lambda: _live(ours, Random(seed), progress))
-        second = Victim(lambda: _live(theirs, Random(seed), progress))
+        first = Victim(lambda: _live_and_let_die(ours, Random(seed), progress))
+        second = Victim(lambda: _live_and_let_die(theirs, Random(seed), progress))
         with first, second:
             eventually(lambda: bool(progress[_COMMITTED]), within=0.05)  # or both wait for room, as two that only send do
             time.sleep(random.uniform(0, _LONGEST_LIFE_S))
@@ -159,6 +159,11 @@ def _kill_both(random: Random, tally: Tally) -> None:
         tally.kills += 2
         ours.close()
         theirs.close()
+
+
+def _live_and_let_die(end: Connection, random: Random, progress: "np.ndarray[Any, Any]") -> None:
+    with suppress(Closed):  # it learns of the other one's death before its own
+        _live(end, random, progress)
 
 
 def semaphores(random: Random) -> Tally:
