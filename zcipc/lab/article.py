@@ -76,11 +76,13 @@ def build(run: Run) -> dict[str, Path]:
     finished = found["run"]["finished"]
     paths = {language: run.paper / name for language, name in LANGUAGES.items()}
     for language, path in paths.items():
+        options = compiler_options(run, language)
         try:
             pdf = typst.compile(
                 str(source),
-                None,
-                **compiler_options(run, language),
+                root=options["root"],
+                ignore_system_fonts=options["ignore_system_fonts"],
+                sys_inputs=options["sys_inputs"],
                 timestamp=int(datetime.fromisoformat(finished).timestamp()) if finished else 0,
             )
         except typst.TypstError as error:
