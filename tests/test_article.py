@@ -1,4 +1,4 @@
-"""The article: every number in it comes from the run, whatever the run holds."""
+"""The article: every number in it comes from the run, whatever the run holds, in either language."""
 
 import json
 import math
@@ -6,12 +6,17 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import typst
+import yaml
 
 from zcipc.lab import article, claims, related_work
 from zcipc.lab.errors import LabError
@@ -30,6 +35,8 @@ TRANSPORTS = {
 }
 SIZES = (64, 512, 8192)
 LAUNCHES = 7
+
+LANGUAGES = tuple(article.LANGUAGES)
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="7in" height="2in"><rect width="99" height="99"/></svg>'
 
@@ -105,12 +112,31 @@ def design_choices() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def evidence() -> pd.DataFrame:
+    """Three properties that were seen to hold, one that was not, and two that could not be tried."""
+    properties = [*related_work.PROPERTIES]
+    tried = [(7, 7, ""), (22, 22, ""), (513, 513, ""), (999, 1000, ""), (0, 0, "no seccomp here"), (0, 0, "no tracing here")]
+    return pd.DataFrame(
+        {
+            "property": name,
+            "question": "Does it?",
+            "holds": 0 < attempts == good,
+            "good": good,
+            "tried": attempts,
+            "seen": "messages that did",
+            "missing": missing,
+        }
+        for name, (good, attempts, missing) in zip(properties, tried, strict=True)
+    )
+
+
 def tables() -> dict[str, pd.DataFrame]:
     """One table of each kind, as the steps of a run make them."""
     made = {
         "machine": pd.DataFrame({"name": ["timer_cost_ns"], "value": [23.4], "unit": ["ns"]}),
         "limits": limits(),
         "table1_related_work": related_work.table(),
+        "table1_evidence": evidence(),
         "pingpong": times(1, round_trip_ns=1, p99_ns=2.5),
         "injection": injection(),
         "latency": times(2, p50_ns=0.5, p99_ns=6).assign(late_sends=3, messages=1000, period_us=40.0),
@@ -132,34 +158,48 @@ def make_run(root: Path, made: dict[str, pd.DataFrame], figures: bool = True) ->
         run.save(name, frame)
     run.figures.mkdir(parents=True)
     for name in article.FIGURES if figures else ():
-        (run.figures / f"{name}.svg").write_text(SVG)
+        for suffix in ("svg", "pt.svg"):
+            (run.figures / f"{name}.{suffix}").write_text(SVG)
     return run
 
 
-def text_of(pdf: Path) -> str:
-    """The words of a PDF, on one line, hyphenation undone."""
+def lines_of(pdf: Path) -> str:
+    """The text of a PDF, line by line."""
     if shutil.which("pdftotext") is None:
         if os.environ.get("CI"):
             pytest.fail("pdftotext is missing: install poppler-utils")
         pytest.skip("pdftotext (poppler-utils) is not installed")
-    extracted = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
-    return " ".join(re.sub(r"[-\u00ad\u2010]\n", "", extracted).split())
+    return subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
 
 
-def shown(run: Run) -> str:
-    return text_of(article.build(run))
+def shown(run: Run, language: str = "en") -> str:
+    """The words of the article, on one line, hyphenation undone."""
+    return " ".join(re.sub(r"[-\u00ad\u2010]\n", "", lines_of(article.build(run)[language])).split())
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path, complete):
     run = make_run(tmp_path / "home", complete)
-    first = article.build(run).read_bytes()
-    assert article.build(run).read_bytes() == first
-    assert (run.paper / "zcipc.pdf").read_bytes() == first
+    first = {language: path.read_bytes() for language, path in article.build(run).items()}
+    assert {language: path.read_bytes() for language, path in article.build(run).items()} == first
+    assert (run.paper / "zcipc.pdf").read_bytes() == first["en"]
+    assert (run.paper / "zcipc.pt.pdf").read_bytes() == first["pt"]
 
 
-def test_no_code_leaks_into_the_text(tmp_path, complete):
+def names(language: str) -> set[str]:
+    return set(re.findall(r"^#let ([\w-]+)", (SOURCES / f"{language}.typ").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_both_languages_say_the_same_things(tmp_path, complete):
+    assert names("en") == names("pt") - {"phrases", "phrase", "effects", "effect-of"}
+    run = make_run(tmp_path / "home", complete)
+    written = {language: Counter(entry["value"] for entry in printed(run, language)) for language in LANGUAGES}
+    assert set(written["en"]) <= set(written["pt"])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_code_leaks_into_the_text(tmp_path, complete, language):
     for name, made in ("complete", complete), ("empty", {}):
-        text = shown(make_run(tmp_path / name, made))
+        text = shown(make_run(tmp_path / name, made), language)
         assert not re.search(r"#|==|!=|\belse (if|\[)|none \[|\bdata\.\w", text)
 
 
@@ -229,16 +269,27 @@ def test_every_claim_names_a_section_of_the_article():
         assert f'"{claim.id}"' in sources, f"no section states the verdict on {claim.id}"
 
 
-@pytest.mark.parametrize("missing", ["pingpong", "injection", "latency", "limits", "machine", "table1_related_work", "claims"])
+def test_our_row_of_table_1_has_only_the_marks_that_were_seen(tmp_path, complete):
+    text = shown(make_run(tmp_path / "home", complete))
+    assert "999/1000" in text
+    assert "could not be tried: no seccomp here" in text
+    of_the_paper = int(related_work.table()[[*related_work.PROPERTIES]].to_numpy().sum()) + 5  # and the row of its library
+    assert text.count("✓") == of_the_paper + 3 + 1  # and the one in the caption
+
+
+@pytest.mark.parametrize(
+    "missing", ["table1_evidence", "pingpong", "injection", "latency", "limits", "machine", "table1_related_work", "claims"]
+)
 def test_a_missing_table_leaves_a_placeholder(tmp_path, complete, missing):
     run = make_run(tmp_path / "home", {name: frame for name, frame in complete.items() if name != missing})
     assert re.search(r"not (measured|tested) in this run", shown(run))
 
 
 def test_an_empty_run_still_gives_an_article(tmp_path):
-    text = shown(make_run(tmp_path / "home", {}, figures=False))
-    assert "This run measured none of the experiments" in text
-    assert "This figure was not drawn in this run" in text
+    run = make_run(tmp_path / "home", {}, figures=False)
+    assert "This run measured none of the experiments" in shown(run)
+    assert "This figure was not drawn in this run" in shown(run)
+    assert "Esta execução não mediu nenhum dos experimentos" in shown(run, "pt")
 
 
 def test_few_sizes_volumes_and_runtimes_suffice(tmp_path, complete):
@@ -246,18 +297,152 @@ def test_few_sizes_volumes_and_runtimes_suffice(tmp_path, complete):
         "pingpong": complete["pingpong"].query("message_bytes == 64 and runtime == 'python'"),
         "injection": complete["injection"].query("message_bytes == 64 and volume_messages == 100"),
     }
-    assert article.build(make_run(tmp_path / "home", small)).exists()
+    assert all(path.exists() for path in article.build(make_run(tmp_path / "home", small)).values())
 
 
-def test_every_reference_is_cited():
-    cited = set(re.findall(r"@([a-z]+\d*)\b", (SOURCES / "en.typ").read_text(encoding="utf-8")))
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_reference_is_cited(language):
+    cited = set(re.findall(r"@([a-z]+\d*)\b", (SOURCES / f"{language}.typ").read_text(encoding="utf-8")))
     bibliography = (SOURCES / "references.bib").read_text(encoding="utf-8")
     known = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
     assert known <= cited
 
 
+def test_portuguese_has_its_own_words_and_marks(tmp_path, complete):
+    text = shown(make_run(tmp_path / "home", complete), "pt")
+    frame = complete["pingpong"].query("runtime == 'compiled' and transport == 'pipe' and message_bytes == 64")
+    assert f"{frame['round_trip_ns'].median() / 1000:.1f} µs pelo pipe".replace(".", ",") in text
+    assert "Trabalhos correlatos" in text
+    assert not re.search(r"\b(the|not reproduced|times as long)\b", text.split("Referências")[0])
+
+
+# Every number in the text
+
+
+def printed(run: Run, language: str) -> list[dict[str, Any]]:
+    """Each number of the article as it is written, the value it stands for, and the unit it is divided by."""
+    article.build(run)
+    source = run.root / "paper" / "zcipc.typ"
+    found = json.loads(typst.query(str(source), "<number>", **article.compiler_options(run, language)))
+    return [entry["value"] for entry in found]
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What is in a tree of JSON that holds nothing else."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def counts(found: dict[str, Any]) -> set[int]:
+    """What the article counts in the data, counted anew."""
+    heads = Counter(claim["headline"]["verdict"] for claim in found["claims"] if claim["headline"])
+    verdicts = Counter(row["verdict"] for claim in found["claims"] for row in claim["verdicts"])
+    effects = found["design_choices"]["effects"] if found["design_choices"] else []
+    longer = sum(effect["low"] > 1 for effect in effects)
+    shorter = sum(effect["high"] < 1 for effect in effects)
+    return {
+        *heads.values(), heads.total(), *verdicts.values(), verdicts.total(),
+        len(effects), longer, shorter, len(effects) - longer - shorter, 0,
+    }  # fmt: skip
+
+
+GIVEN = {
+    "64", "8", "65", "100", "500", "1000", "2000",  # the grid of the paper
+    "0", "1", "99",  # what a slope or a ratio of that size means; a percentile
+    "3", "2", "4.0",  # MINIX 3, pipe(2), CC BY 4.0
+}  # fmt: skip
+"""Every number that stands in the sentences themselves."""
+
+NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*")
+
+
+def edited(run: Run, name: str, before: str, after: str) -> None:
+    path = run.root / "paper" / name
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def unbacked(run: Run, language: str) -> set[str]:
+    """Numbers of the article that no data back, or that are rounded to something else than their value."""
+    # What its sources are called, and when and where they were printed, is not ours to prove.
+    edited(
+        run,
+        "article.typ",
+        'bibliography("references.bib", title: say.heading.references)',
+        'hide(bibliography("references.bib"))',
+    )
+    entries = printed(run, language)
+    found = json.loads((run.paper / "numbers.json").read_text(encoding="utf-8"))
+    values = [leaf for leaf in leaves(found) if isinstance(leaf, int | float)]
+    known = {*values, *counts(found)}
+    wrong = {entry["written"] for entry in entries if entry["value"] not in known or not is_rounded(**entry)}
+    said = {leaf for leaf in leaves(found) if isinstance(leaf, str)}
+    said |= {*yaml.safe_load((SOURCES / "pt.yml").read_text(encoding="utf-8")).values()} if language == "pt" else set()
+    allowed = {plain(entry["written"]).lstrip("\N{MINUS SIGN}") for entry in entries} | GIVEN
+    allowed |= {number for text in said for number in NUMBER.findall(typographic(text))}
+    return wrong | {number for number in NUMBER.findall(prose(run, language)) if number not in allowed}
+
+
+def is_rounded(written: str, value: float, per: float) -> bool:
+    """Whether `written` is `value / per` to within half a unit of its last digit."""
+    digits = plain(written).replace("\N{MINUS SIGN}", "-").replace(",", ".")
+    places = len(digits.partition(".")[2])
+    # One that has more digits before the mark than are significant may be rounded there: 1234 -> 1230.
+    unit = 10.0**-places
+    return abs(float(digits) - value / per) <= 0.5 * unit * (1 + 1e-9) or (
+        not places and abs(float(digits) / (value / per) - 1) <= 0.005
+    )
+
+
+def plain(text: str) -> str:
+    return text.replace("\u2009", "")
+
+
+def typographic(text: str) -> str:
+    return re.sub(r"(\d)-(\d)", r"\1 \2", text)
+
+
+def prose(run: Run, language: str) -> str:
+    """What the article says, without numbers of pages, headings, figures and citations."""
+    text = plain(lines_of(run.paper / article.LANGUAGES[language]))
+    text = re.sub(r"[-\u00ad\u2010]\n", "", text)
+    text = re.sub(r"\n\d+\n*\f", "\n", text)
+    text = re.sub(r"^(?:\d+(?:\.\d)?|[A1-9]\.?)\s+(?=[A-ZÀ-Ý])", "", text, flags=re.MULTILINE)
+    text = " ".join(text.split())
+    text = re.sub(r"(?:Figure|Figura|Table|Tabela|Section|Seção|Fig\.) \d+(?:\.\d)?", "", text)
+    return re.sub(r"\[\d+\]", "", text)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_number_is_backed_by_data_and_rounded_rightly(tmp_path, complete, language):
+    assert unbacked(make_run(tmp_path / "home", complete), language) == set()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_number_without_data_is_found(tmp_path, complete, language):
+    run = make_run(tmp_path / "home", complete)
+    edited(run, f"{language}.typ", "#let ring = [", "#let ring = [\n  It takes 4321 words. ")
+    assert unbacked(run, language) == {"4321"}
+
+
+def test_a_number_of_no_record_is_found(tmp_path, complete):
+    run = make_run(tmp_path / "home", complete)
+    edited(run, "article.typ", "say.timer(timer)", "say.timer((value: 1.001 * timer.value))")
+    assert unbacked(run, "en") == {"23.4"}
+
+
+def test_distortion_by_rounding_is_found(tmp_path, complete):
+    run = make_run(tmp_path / "home", complete)
+    edited(run, "numbers.typ", "calc.round(value, digits: digits - 1 - magnitude)", "calc.ceil(value)")
+    assert unbacked(run, "en")
+
+
 # A number with a unit of measurement. Sizes in bytes are the grid's, and so are not measured.
-MEASURED = re.compile(r"\d[\d.,]*[\s~]*(?:ns|µs|us|ms|s|times|%|\u00d7|percent|[kM]?/s|[GM]B/s|Gbps)(?![A-Za-z])")
+MEASURED = re.compile(r"\d[\d.,]*[\s~]*(?:ns|µs|us|ms|s|times|vezes|%|\u00d7|percent|[kM]?/s|[GM]B/s|Gbps)(?![A-Za-z])")
 CODE = re.compile(r"(?:width|length|height): \d+%")
 
 

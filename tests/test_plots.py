@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from zcipc.lab import plots
+from zcipc.lab import plots, translation
 from zcipc.lab.plots import style
 from zcipc.lab.plots.labels import ENGLISH
+from zcipc.lab.results import ROOT
 
 Figures = dict[str, Callable[[], Figure]]
 """Draws each figure anew, by name."""
@@ -386,3 +387,39 @@ def test_times_are_written(nanoseconds: float, text: str) -> None:
 @pytest.mark.parametrize(("rate", "text"), [(50, "50"), (20_000, "20 k"), (1.5e6, "1.5 M"), (2e9, "2 G")])
 def test_rates_are_written(rate: float, text: str) -> None:
     assert style.format_rate(rate) == text
+
+
+# In another language
+
+NAMES = re.compile(
+    r"[\W\d_]|\b(?:[a-z]?B|[KMG]i?B|[nµm]?s|[kMGT]|p\d+|pipe|zcipc|memcpy|PID|P[12]|IPC|ipc\w*|kernel|microkernel|heap|buffer|"
+    r"first_pid|second_pid|empty|full|mutex|wait|signal|send|receive)\b"
+)
+"""What is the same in every language: units, and the names of calls and of what the paper calls by its English name."""
+
+
+def labels(figure: Figure) -> set[str]:
+    figure.savefig(io.BytesIO(), format="png", dpi=40)  # ticks have no text before
+    return {text.get_text() for text in figure.findobj(Text)} - {""}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_word_is_known_in_portuguese(figures: Figures, name: str) -> None:
+    translate = translation.load(ROOT, "pt")
+    unknown = {label for label in labels(figures[name]()) if translate(label) == label and NAMES.sub("", label)}
+    assert unknown == set()
+
+
+def test_a_figure_is_translated_for_as_long_as_the_block_lasts(figures: Figures) -> None:
+    figure = figures["fig5_pingpong"]()
+    before = labels(figure)
+    with translation.translated(figure, translation.load(ROOT, "pt")):
+        assert {"tempo de ida e volta", "tamanho da mensagem", "(a)  laço compilado"} <= labels(figure)
+    assert labels(figure) == before
+
+
+def test_the_longest_phrase_counts_and_marks_are_swapped() -> None:
+    translate = translation.load(ROOT, "pt")
+    assert translate("interpreted round trip, 64 B") == "ida e volta interp., 64 B"
+    assert translate("1,000 messages: p99.9") == "1.000 mensagens: p99,9"
+    assert translate("spinning") == "spinning"

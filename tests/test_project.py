@@ -15,7 +15,7 @@ import yaml
 
 from zcipc.lab import results
 from zcipc.lab.results import Run, figure_sources
-from zcipc.lab.steps import STEPS
+from zcipc.lab.steps import FIGURE_FORMATS, STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zcipc"
@@ -29,6 +29,7 @@ LAB = (
     "progress",
     "machine",
     "provenance",
+    "translation",
     "results",
     "profiles",
     "stats",
@@ -248,8 +249,8 @@ def test_committed_figures_come_from_the_committed_data():
     run = Run.open("reference", None, ROOT)
     for step in STEPS:
         for figure in step.figures:
-            drawn_from = [figure_sources(run.figures / f"{figure}.{suffix}") for suffix in ("svg", "pdf", "png")]
-            assert drawn_from[0] == drawn_from[1] == drawn_from[2]
+            drawn_from = [figure_sources(run.figures / f"{figure}.{suffix}") for suffix in FIGURE_FORMATS]
+            assert all(sources == drawn_from[0] for sources in drawn_from)
             assert bool(drawn_from[0]) == bool(step.tables), "a figure beside tables names those it was drawn from"
             assert drawn_from[0] == {table: run.digest(table) for table in drawn_from[0]}
 

@@ -107,7 +107,7 @@ def test_figures_are_the_same_bytes_each_time_and_name_their_data(run, frame):
     run.save("limits", frame)
     first = {path: path.read_bytes() for path in run.save_figure(draw(frame), "f", sources=["pingpong", "limits"])}
     second = {path: path.read_bytes() for path in run.save_figure(draw(frame), "f", sources=["pingpong", "limits"])}
-    assert [path.name for path in first] == ["f.svg", "f.pdf", "f.png"]
+    assert [path.name for path in first] == ["f.svg", "f.pdf", "f.png", "f.pt.svg"]
     assert first == second
     for path in first:
         assert figure_sources(path) == {"pingpong": run.digest("pingpong"), "limits": run.digest("limits")}

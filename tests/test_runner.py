@@ -40,7 +40,7 @@ if measure:
 """
 DRAW = """
 (ROOT / "figures" / run).mkdir(parents=True, exist_ok=True)
-for suffix in ("svg", "pdf", "png"):
+for suffix in ("svg", "pdf", "png", "pt.svg"):
     table = (ROOT / "data" / run / "first.csv").read_text()
     (ROOT / "figures" / run / f"fig1_second.{suffix}").write_text(table)
 """

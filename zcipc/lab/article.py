@@ -26,8 +26,8 @@ from zcipc.lab.related_work import PROPOSAL
 from zcipc.lab.results import Run
 
 TABLES = (
-    "machine", "limits", "table1_related_work", "pingpong", "injection", "latency", "claims", "peers", "peers_failures",
-    "design_choices",
+    "machine", "limits", "table1_related_work", "table1_evidence", "pingpong", "injection", "latency", "claims", "peers",
+    "peers_failures", "design_choices",
 )  # fmt: skip
 """The tables the article reads, each of which may be missing."""
 
@@ -53,6 +53,9 @@ PAIRS = (
 )
 """(slower, faster), as expected: a ratio of times is slower / faster, a ratio of rates faster / slower."""
 
+LANGUAGES = {"en": "zcipc.pdf", "pt": "zcipc.pt.pdf"}
+"""Each language of the article, and the name of its file."""
+
 OURS, LIMIT = "zcipc", "limit"
 
 _DIGITS = 6  # significant digits kept in numbers.json: twice what the article prints
@@ -60,8 +63,8 @@ _DIGITS = 6  # significant digits kept in numbers.json: twice what the article p
 Record = dict[str, Any]
 
 
-def build(run: Run) -> Path:
-    """Set the article from the data and figures of `run`, the same bytes each time; returns paper/RUN/zcipc.pdf.
+def build(run: Run) -> dict[str, Path]:
+    """Set the article in each of `LANGUAGES` from the data and figures of `run`, the same bytes each time; paths by language.
 
     Raises `LabError` when the sources of the article are not below the root of the run, or do not compile.
     """
@@ -69,22 +72,33 @@ def build(run: Run) -> Path:
     if not source.exists():
         raise LabError(f"the article {source} does not exist: run from a clone, or set ZCIPC_HOME to one")
     found = numbers(run)
-    record = run.paper / "numbers.json"
-    write_bytes(record, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(run.paper / "numbers.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     finished = found["run"]["finished"]
-    try:
-        pdf = typst.compile(
-            str(source),
-            root=str(run.root),
-            ignore_system_fonts=True,  # the compiler's own fonts: the same letters everywhere
-            sys_inputs={"numbers": "/" + record.relative_to(run.root).as_posix()},
-            timestamp=int(datetime.fromisoformat(finished).timestamp()) if finished else 0,
-        )
-    except typst.TypstError as error:
-        raise LabError(f"{source} does not compile: {error.diagnostic}") from error
-    path = run.paper / "zcipc.pdf"
-    write_bytes(path, pdf)
-    return path
+    paths = {language: run.paper / name for language, name in LANGUAGES.items()}
+    for language, path in paths.items():
+        options = compiler_options(run, language)
+        try:
+            pdf = typst.compile(
+                str(source),
+                root=options["root"],
+                ignore_system_fonts=options["ignore_system_fonts"],
+                sys_inputs=options["sys_inputs"],
+                timestamp=int(datetime.fromisoformat(finished).timestamp()) if finished else 0,
+            )
+        except typst.TypstError as error:
+            raise LabError(f"{source} does not compile: {error.diagnostic}") from error
+        write_bytes(path, pdf)
+    return paths
+
+
+def compiler_options(run: Run, language: str) -> Record:
+    """What Typst has to be told of `run`, whether it sets the article or is asked what is in it."""
+    record = run.paper / "numbers.json"
+    return {
+        "root": str(run.root),
+        "ignore_system_fonts": True,  # the compiler's own fonts: the same letters everywhere
+        "sys_inputs": {"numbers": "/" + record.relative_to(run.root).as_posix(), "language": language},
+    }
 
 
 def numbers(run: Run) -> Record:
@@ -102,6 +116,7 @@ def numbers(run: Run) -> Record:
         "limits": _limits(tables.get("limits")),
         "related_work": _records(tables.get("table1_related_work")),
         "proposal": asdict(PROPOSAL),
+        "evidence": _records(tables.get("table1_evidence")),
         "pingpong": _times(tables.get("pingpong"), {"median": "round_trip_ns", "p99": "p99_ns"}),
         "injection": _rates(tables.get("injection")),
         "latency": _times(tables.get("latency"), {"median": "p50_ns", "p99": "p99_ns"}),
@@ -296,10 +311,12 @@ def _claims(claims: Sequence[Claim], verdicts: pd.DataFrame | None) -> list[Reco
     ]
 
 
-def _figure(run: Run, name: str) -> str | None:
-    """The path of a figure as Typst names it, from the root on; None when the run has not drawn it."""
-    path = run.figures / f"{name}.svg"
-    return "/" + path.relative_to(run.root).as_posix() if path.exists() else None
+def _figure(run: Run, name: str) -> Record:
+    """The path of a figure in each language, as Typst names it, from the root on; None where the run has not drawn it."""
+    paths = {language: run.figures / f"{name}{suffix}.svg" for language, suffix in (("en", ""), ("pt", ".pt"))}
+    return {
+        language: "/" + path.relative_to(run.root).as_posix() if path.exists() else None for language, path in paths.items()
+    }
 
 
 def _records(frame: pd.DataFrame | None) -> list[Record]:

@@ -225,6 +225,13 @@ def _check_memory(facts: Mapping[str, Any]) -> Iterator[Finding]:
             "each connection reserves its whole capacity there",
             "zcipc clean; in a container, --shm-size=256m",
         )
+    elif free < 256 * _MIB:
+        yield Finding(
+            "warn",
+            f"/dev/shm has {free // _MIB} MiB free",
+            "the experiments fit, a connection for messages of many MiB does not",
+            "in a container, --shm-size=256m",
+        )
     else:
         yield Finding("ok", f"/dev/shm has {free // _MIB:,} MiB free")
     limit = facts["cgroup_memory_bytes"]

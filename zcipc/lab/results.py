@@ -19,7 +19,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zcipc.lab import machine, provenance, steps
+from zcipc.lab import machine, provenance, steps, translation
 from zcipc.lab.errors import TableMissing, UsageError
 
 _LONGEST_NAME = 64
@@ -197,7 +197,7 @@ class Run:
         return provenance.sha256(path)
 
     def save_figure(self, figure: Figure, name: str, *, sources: Iterable[str] = ()) -> list[Path]:
-        """Write figures/RUN/`name`.svg, .pdf and .png; the same figure always gives the same bytes.
+        """Write figures/RUN/`name`.svg, .pdf, .png and, for each other language, .LANGUAGE.svg; always the same bytes.
 
         `sources` are the tables it was drawn from; their hashes go into the metadata of each file, where
         `figure_sources` finds them again.
@@ -209,13 +209,20 @@ class Run:
             "png": {"Software": None, "Title": name, "Description": note},
         }
         paths = []
+
+        def write(kind: str, suffix: str) -> None:
+            image = io.BytesIO()
+            figure.savefig(image, format=kind, metadata=metadata[kind])
+            path = self.figures / f"{name}.{suffix}"
+            provenance.write_bytes(path, image.getvalue())
+            paths.append(path)
+
         with mpl.rc_context({"svg.hashsalt": name}):
-            for suffix, content in metadata.items():
-                image = io.BytesIO()
-                figure.savefig(image, format=suffix, metadata=content)
-                path = self.figures / f"{name}.{suffix}"
-                provenance.write_bytes(path, image.getvalue())
-                paths.append(path)
+            for kind in metadata:
+                write(kind, kind)
+            for language in translation.LANGUAGES:
+                with translation.translated(figure, translation.load(ROOT, language)):
+                    write("svg", f"{language}.svg")
         return paths
 
 

@@ -96,7 +96,7 @@ _SIDES = tuple(entry_point(side, void(int64, int64, int64)) for side in (_ping, 
 _prove_cage = entry_point(_call_kernel, void())
 
 
-def _messages() -> list[Measured]:
+def messages() -> list[Measured]:
     """Messages that both processes got through before they ended, by themselves or by the kernel."""
     _demand_cage()
     connections = zcipc.Pipe(waiting=zcipc.Waiting.SPIN)
@@ -138,7 +138,7 @@ def _forked(function: Callable[[], None]) -> int:
 
 
 def _series(_effort: Effort, _peers: bool) -> Sequence[Series]:
-    return [own("zcipc", "compiled", "poll", _messages)]
+    return [own("zcipc", "compiled", "poll", messages)]
 
 
 SCENARIO = Scenario("no_system_call", "a million messages under seccomp strict mode", _series)
