@@ -48,6 +48,7 @@ def torment(random: Random, tally: Tally, before: Torment) -> None:
         with Victim(lambda: _live(theirs, Random(seed), progress)) as victim:
             theirs.close()
             ledger = Ledger()
+            eventually(lambda: ours.statistics().peer_pid is not None)  # who dies before it comes is missed by nobody
             eventually(lambda: bool(progress[_COMMITTED] or progress[_RECEIVED]), within=0.05)
             _keep_busy(ours, ledger, Random(seed + 1), random.uniform(0, _LONGEST_LIFE_S))
             before(victim, ours, ledger)
