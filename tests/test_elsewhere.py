@@ -12,6 +12,8 @@ import pytest
 
 from zcipc.lab.results import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json, os, sys
 from pathlib import Path

@@ -8,6 +8,7 @@ import ctypes
 import math
 import mmap
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +63,13 @@ def _attempt(trial: Trial) -> dict[str, Any]:
     try:
         count = measure(trial.function)
     except LabError as error:
-        return {"holds": False, "good": 0, "tried": 0, "seen": "", "missing": str(error).splitlines()[-1]}
+        return {
+            "holds": False,
+            "good": 0,
+            "tried": 0,
+            "seen": "",
+            "missing": re.sub(r"^[\w.]+: ", "", str(error).splitlines()[-1]),
+        }
     return {"holds": 0 < count.tried == count.good, **count._asdict(), "missing": ""}
 
 
@@ -225,6 +232,8 @@ def _frames(pid: int, mapping: _Mapping) -> np.ndarray[Any, np.dtype[np.uint64]]
 
 
 def _without_the_kernel() -> Count:
+    if len(os.sched_getaffinity(0)) < 2:
+        raise LabError("two processes that may not sleep need two cores, and one is usable")
     (messages,) = caged.messages()
     return Count(int(messages.value), caged.MESSAGES, "messages under seccomp, which kills at the first system call")
 
