@@ -1,87 +1,22 @@
 """The instruments themselves: a known delay is measured as what it is, and a thing compared with itself is no different."""
 
 import multiprocessing
-import time
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from zcipc.atomics import clock, load
 from zcipc.lab import claims, loops, tasks
 from zcipc.lab.criteria import UNDECIDED
 from zcipc.lab.stats import RESAMPLES, SEED, difference_ci, ratio_ci
-from zcipc.lab.transports import TRANSPORTS, base
-from zcipc.lab.transports.limit import Limit, LimitEnd
+from zcipc.lab.transports import TRANSPORTS
+from zcipc.lab.transports.delayed import DELAY_NS, DelayedCall, DelayedLine
+from zcipc.lab.transports.limit import Limit
 from zcipc.lab.transports.pipe import Pipe
 from zcipc.lab.transports.ring import Copying
 
-DELAY_NS = 20_000
 ATTEMPTS = 10  # a machine that does something else meanwhile adds to a delay, never takes from it
-
-
-class DelayedEnd(NamedTuple):
-    """Those of `LimitEnd`, under a type of its own."""
-
-    source: int
-    sink: int
-    counts: int
-
-
-@base.implement(base.send, DelayedEnd)
-def _delay_and_send(end, length):
-    until = clock() + DELAY_NS
-    while clock() < until:
-        load(end.counts)
-    base.send(LimitEnd(end.source, end.sink, end.counts), length)
-
-
-@base.implement(base.room, DelayedEnd)
-def _same_room(end, length):
-    return base.room(LimitEnd(end.source, end.sink, end.counts), length)
-
-
-@base.implement(base.receive, DelayedEnd)
-def _same_receive(end, length):
-    return base.receive(LimitEnd(end.source, end.sink, end.counts), length)
-
-
-@base.implement(base.release, DelayedEnd)
-def _same_release(end, length):
-    base.release(LimitEnd(end.source, end.sink, end.counts), length)
-
-
-class DelayedLine(Limit):
-    """A cache line that carries each message only after `DELAY_NS`."""
-
-    def compiled_end(self, index):
-        return DelayedEnd(*super().compiled_end(index))
-
-
-class DelayedCallEnd(base.InterpretedEnd):
-    def __init__(self, end):
-        self._end = end
-
-    def send(self, stamp):
-        until = time.monotonic_ns() + DELAY_NS
-        while time.monotonic_ns() < until:
-            pass
-        self._end.send(stamp)
-
-    def receive(self, stamp):
-        return self._end.receive(stamp)
-
-    def receive_stamp(self):
-        return self._end.receive_stamp()
-
-
-class DelayedCall(Copying):
-    """The same for calls from Python: through zcipc, which awaits a message without sleeping for longer than the delay."""
-
-    def interpreted_end(self, index):
-        return DelayedCallEnd(super().interpreted_end(index))
 
 
 def in_a_fork(function, *arguments):
