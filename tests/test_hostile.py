@@ -1,5 +1,6 @@
 """Whatever a hostile or broken peer writes is a named error or some message: never a crash, a wild access, or a hang."""
 
+import os
 import struct
 from contextlib import suppress
 from random import Random
@@ -10,11 +11,14 @@ from support import Child
 
 import zcipc
 from zcipc import CorruptSegment, Pipe, ZcipcError, codec
+from zcipc.doorbell import where_to_ring
+from zcipc.end import control_offset
 from zcipc.lab.torture import corruption
 from zcipc.lab.torture.corruption import some_value
 from zcipc.methods import entries
-from zcipc.ring import LINE
+from zcipc.ring import CONSUMER_BELL, LINE
 from zcipc.segment import HEADER_BYTES
+from zcipc.waiting import AWAITED, AWAKE, SLEEPING, WATCHED
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -78,6 +82,22 @@ def test_an_end_opens_or_says_why_not_whatever_the_words_are():
         assert child.outcome() == "survived"
 
 
+def test_a_bell_cannot_make_this_process_write_to_a_file(ends, tmp_path):
+    """Where to ring is the peer's word for a descriptor, which is opened once more and written to."""
+    left, right = ends
+    left.send_bytes(b"opens")
+    right.recv_bytes()
+    path = tmp_path / "file"
+    path.write_bytes(b"precious")
+    with path.open("r+b") as file:
+        bell = control_offset(0) + CONSUMER_BELL
+        for offset, value in ((WATCHED, where_to_ring(os.getpid(), file.fileno())), (AWAITED, -1), (0, SLEEPING)):
+            struct.pack_into("<q", left._segment.buffer, bell + offset, value)
+        left.send_bytes(b"rings")
+        assert struct.unpack_from("<q", left._segment.buffer, bell) == (AWAKE,)
+    assert path.read_bytes() == b"precious"
+
+
 # --- what a message says
 
 LIES = {
@@ -100,25 +120,37 @@ LIES = {
     "a product that overflows to nothing": (b"<f8", (0, 1 << 62, 1 << 62)),
     "negative dimensions": (b"<f8", (-2, -4)),
     "too many dimensions": (b"<f8", (1,) * 200),
+    "a structure without fields": (b"[]", (1 << 40,)),
+    "a structure of items of no size": (b"[('a', '<V0')]", (1 << 40,)),
+    "a structure of no items": (b"[('a', '<f8', (0,))]", (1 << 40,)),
+    "a structure of objects": (b"[('a', '<f8'), ('b', '|O')]", (1,)),
+    "a nested description": (b"[" * 30_000, (1,)),
+    "a description of many signs": (b"[" + b"-" * 60_000 + b"1]", (1,)),
+    "a description of a long sum": (b"[" + b"1+" * 30_000 + b"1]", (1,)),
+    "a description that is no list": (b"[1, 2]", (1,)),
+    "a description of one thing": (b"[()]", (1,)),
+    "a field twice": (b"[('a', '<f8'), ('a', '<f8')]", (1,)),
+    "a field of endless items": (b"[('a', '<f8', (1000000000, 1000000000, 1000000000))]", (1,)),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_an_array_that_is_none_is_corrupt(ends, lie):
-    left, right = ends
-    left.send("opens")
-    right.recv()
-    entries.send(left, array_frame(*LIES[lie]), codec.ARRAY)
-    with pytest.raises(CorruptSegment, match="does not decode"):
-        right.recv(timeout=AT_ONCE)
-    left.send("usable")
-    assert right.recv(timeout=AT_ONCE) == "usable"
+def test_an_array_that_is_none_is_corrupt(lie):
+    left, right = Pipe(capacity=1 << 17)
+    with left, right:
+        left.send("opens")
+        right.recv()
+        entries.send(left, array_frame(*LIES[lie]), codec.ARRAY)
+        with pytest.raises(CorruptSegment, match="does not decode"):
+            right.recv(timeout=AT_ONCE)
+        left.send("usable")
+        assert right.recv(timeout=AT_ONCE) == "usable"
 
 
 def decode_mutations(seed):
     """Frames of arrays with some bytes changed: each decodes to an array no larger than its message, or is corrupt."""
     random, decoded = Random(seed), 0
-    names = [b"<f8", b"|u1", b"<M8[25s]", b"<U3", b"|S5", b">c16", b"|V8", b"|b1"]
+    names = [b"<f8", b"|u1", b"<M8[25s]", b"<U3", b"|S5", b">c16", b"|V8", b"[('a', '<f8'), ('b', '<i4', (2,))]"]
     for _ in range(20_000):
         frame = bytearray(array_frame(random.choice(names), [random.randint(0, 4) for _ in range(random.randint(0, 4))]))
         for _ in range(random.randint(1, 3)):

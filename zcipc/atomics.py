@@ -266,4 +266,5 @@ def open_for_writing(_context: Any, pid: Any, descriptor: Any) -> Any:
 read_descriptor = types.ExternalFunction("read", types.int64(types.int32, types.int64, types.int64))
 write_descriptor = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.int64))
 close_descriptor = types.ExternalFunction("close", types.int32(types.int32))
+control_descriptor = types.ExternalFunction("fcntl", types.int32(types.int32, types.int32))
 kill = types.ExternalFunction("kill", types.int32(types.int32, types.int32))

@@ -182,7 +182,10 @@ def _dtype(name: str) -> np.dtype[Any]:
     except (SyntaxError, MemoryError, RecursionError):
         raise ValueError(f"{name[:50]!r} describes no fields") from None
     _require_plain(fields)
-    return np.lib.format.descr_to_dtype(fields)
+    dtype = np.lib.format.descr_to_dtype(fields)
+    if dtype.itemsize == 0:  # of which any number fits, and is gone through one by one
+        raise ValueError(f"{name[:50]!r} describes nothing")
+    return dtype
 
 
 def _require_plain(described: Any) -> None:

@@ -17,7 +17,16 @@ import select
 import tempfile
 from pathlib import Path
 
-from zcipc.atomics import WORD, close_descriptor, load, open_for_writing, read_descriptor, store, write_descriptor
+from zcipc.atomics import (
+    WORD,
+    close_descriptor,
+    control_descriptor,
+    load,
+    open_for_writing,
+    read_descriptor,
+    store,
+    write_descriptor,
+)
 from zcipc.compiled import jit
 from zcipc.peer import Identity
 
@@ -30,6 +39,7 @@ _CONTENT = 4 * WORD  # what is read from and written to descriptors
 DOORBELL_BYTES = 5 * WORD
 
 _PID_SHIFT = 32
+_F_GETPIPE_SZ = 1032  # fails for all but pipes and FIFOs
 
 
 def where_to_ring(pid: int, descriptor: int) -> int:
@@ -41,7 +51,11 @@ def where_to_ring(pid: int, descriptor: int) -> int:
 def find_door(where, doorbell):
     """Open what `where_to_ring` named, unless it is open."""
     if load(doorbell + WRITER) == 0:
-        store(doorbell + WRITER, open_for_writing(where >> _PID_SHIFT, where & ((1 << _PID_SHIFT) - 1)) + 1)
+        writer = open_for_writing(where >> _PID_SHIFT, where & ((1 << _PID_SHIFT) - 1))
+        if writer >= 0 and control_descriptor(writer, _F_GETPIPE_SZ) < 0:  # a peer must not make this process write to a file
+            close_descriptor(writer)
+            writer = -1
+        store(doorbell + WRITER, writer + 1)
 
 
 @jit

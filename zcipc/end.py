@@ -245,7 +245,7 @@ class End(Handle):
         peer = seated(self._segment, 1 - self._seat)
         if peer is None:
             return os.cpu_count() != 1
-        with contextlib.suppress(OSError, OverflowError):  # the peer is gone, of another pid namespace, or no process at all
+        with contextlib.suppress(OSError):  # the peer is gone, or of another pid namespace
             cores |= os.sched_getaffinity(peer.pid)
         return len(cores) > 1
 
@@ -342,11 +342,9 @@ class End(Handle):
 
     def _shared_word(self, side: int, offset: int) -> int:
         start = self._get(side + ring.CONTROL) - self._segment.address + offset
-        try:
-            return int.from_bytes(self._memory[start : start + WORD], "little", signed=True)
-        except ValueError:
-            self._require_open()  # another thread closed this end meanwhile
-            raise
+        word = self._memory[start : start + WORD]
+        self._require_open()  # another thread may have closed this end meanwhile, and then there is no memory
+        return int.from_bytes(word, "little", signed=True)
 
     # --- life
 

@@ -72,7 +72,7 @@ def _exists(pid: int) -> bool:
     with contextlib.suppress(PermissionError):
         try:
             os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
+        except ProcessLookupError:
             return False
     return True
 

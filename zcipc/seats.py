@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 from zcipc.atomics import WORD, compare_exchange, fence, load_acquire, store, store_release
 from zcipc.compiled import jit
-from zcipc.errors import PermissionDenied
+from zcipc.errors import CorruptSegment, PermissionDenied
 from zcipc.native import entry, new_bool, new_int
 from zcipc.peer import Identity
 from zcipc.ring import LINE
 from zcipc.segment import HEADER_BYTES, Segment
 
 SEATS = 2
+_GREATEST_PID = 1 << 22  # PID_MAX_LIMIT of Linux
 SEATS_END = HEADER_BYTES + SEATS * LINE  # bytes from the start of the segment
 
 # The words of a seat.
@@ -69,13 +70,20 @@ def take_seat(segment: Segment, index: int) -> Identity:
 
 
 def seated(segment: Segment, index: int) -> Identity | None:
-    """Who has seat `index`, or None while it is free, or another thread has closed the segment."""
+    """Who has seat `index`, or None while it is free, or another thread has closed the segment.
+
+    Raises:
+        CorruptSegment: its number is none that a process can have.
+    """
     try:
         memory = memoryview(segment.buffer)  # keeps it mapped
     except ValueError:
         return None
     with memory:
-        return _holder(memory, index, taken=_entries.is_taken(seat_address(segment, index)))
+        holder = _holder(memory, index, taken=_entries.is_taken(seat_address(segment, index)))
+    if holder is not None and not 0 < holder.pid <= _GREATEST_PID:
+        raise CorruptSegment(f"{segment.name}: process {holder.pid} is said to have a seat, which is no number of a process")
+    return holder
 
 
 def seat_holder(memory: bytes, index: int) -> Identity | None:
