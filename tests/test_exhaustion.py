@@ -17,6 +17,16 @@ from zcipc.segment import DIRECTORY, PREFIX
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """The library is, before anything is limited or forked: a child that had to compile it first would seem to hang."""
+    left, right = Pipe(capacity=4096)
+    with left, right:
+        left.send("opens")
+        assert right.recv() == "opens"
+
+
 _MS_REMOUNT, _MS_RDONLY = 32, 1
 NOT_HERE = "not here"
 AT_ONCE = 5.0  # seconds: generous for what should take none

@@ -22,6 +22,16 @@ from zcipc.waiting import AWAITED, AWAKE, SLEEPING, WATCHED
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """The library is, before anything is limited or forked: a child that had to compile it first would seem to hang."""
+    left, right = Pipe(capacity=4096)
+    with left, right:
+        left.send("opens")
+        assert right.recv() == "opens"
+
+
 AT_ONCE = 5.0  # seconds: generous for what should take none
 
 
