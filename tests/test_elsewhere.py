@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 
+from zcipc.lab.launch import unpin
 from zcipc.lab.results import ROOT
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,15 @@ def outcome(tmp_path, *prefix, before="", arguments=()):
     script.write_text(guarded + PROGRAM)
     command = [*prefix, sys.executable, str(script), str(tmp_path), *arguments]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": paths})
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        preexec_fn=unpin,  # tests before may have pinned
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["rows"] == 2
