@@ -1,8 +1,8 @@
 """Corrupt and hostile memory: any word that both sides see, overwritten with any value, while both sides go on.
 
 A victim holds both ends, so that a case takes microseconds: it overwrites one word, calls whatever there is to call, and puts
-back memory and ends as they were. Every call must return, or raise an error of the package. Where nothing else lies beside the mapping, lie
-pages that nobody may touch: a read or write outside the segment is the death of the victim, and is seen.
+back memory and ends as they were. Every call must return, or raise an error of the package. Beside the
+mapping, where nothing else is, lie pages that nobody may touch: to reach for them is the death of the victim, and is seen.
 """
 
 import ctypes
