@@ -8,6 +8,7 @@ again: if it is past the record, the copy may be torn and is thrown away.
 import mmap
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
@@ -206,7 +207,7 @@ class _Entries:
 _entries = _Entries()
 
 
-class _Member(Handle):
+class _Member(Handle, ABC):
     """What the sender and a reader have in common. An instance is for the process that uses it first."""
 
     def __init__(
@@ -273,8 +274,9 @@ class _Member(Handle):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Leave. Idempotent."""
 
 
 class Reader(_Member):
