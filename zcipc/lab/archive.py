@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 30
 
 _ALLOWED = re.compile(
     r"(run|[a-z0-9_]+\.provenance)\.json|[a-z0-9_]+\.(csv|parquet)|steps/[a-z0-9_]+\.json|notebooks/[a-z0-9_]+\.ipynb"
-    r"|figures/[a-z0-9_]+\.(svg|pdf|png)|paper/[a-z0-9_.-]+\.(pdf|json)"
+    r"|figures/[a-z0-9_]+(\.pt)?\.(svg|pdf|png)|paper/[a-z0-9_.-]+\.(pdf|json)"
 )
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can name: the same run gives the same bytes
 
