@@ -58,7 +58,7 @@ MEASUREMENTS = {
     "round_trip_two_cores": Measurement("round trip of 64 B, two cores", "ns", False, closest.round_trip),
     "one_core_rate": Measurement("moved by one core, 64 KiB a message", "bit/s", True, closest.one_core_rate),
     "serialization": Measurement("object with an array of 1 MiB, there and back", "bit/s", True, closest.serialization),
-    "neighbour": Measurement("time of a neighbour that reads memory", "times as long", False, closest.neighbour),
+    "neighbour": Measurement("time of a neighbour that reads memory beside", "times as long", False, closest.neighbour),
     "calls_per_message": Measurement("system calls of the sender of a stream", "a message", False, closest.calls_per_message),
 }
 

@@ -1,5 +1,6 @@
 """Fig. 11: the headlines of the related work beside what comes closest here."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ _STROKE: dict[str, Any] = {"markeredgecolor": "#d55e00", "markersize": 11, "mark
 _SERIES = {
     "zcipc": "zcipc",
     "zcipc_block": "zcipc (blocking)",
-    "zcipc_touch": "beside zcipc (loaned, touched)",
+    "zcipc_touch": "zcipc (loaned, touched)",
     "pipe": "pipe",
     "socketpair": "Unix sockets",
     "pickle": "pickle",
@@ -34,10 +35,10 @@ def headlines(rows: pd.DataFrame) -> ThemedFigure:
         for axes, unit, group in zip(panels, units, groups, strict=True):
             scale = _UNITS.get(unit, 1.0)
             for place, row in enumerate(group.itertuples()):
-                axes.plot([row.low / scale, row.high / scale], [place] * 2, color=_OURS.color, linewidth=2, alpha=0.5)
-                axes.plot([row.value / scale], [place], **(_OURS.line | {"linestyle": "none"}))
                 reported = np.array(row.reported) / scale
                 axes.plot(reported, [place] * len(reported), "|", **_STROKE)
+                axes.plot([row.low / scale, row.high / scale], [place] * 2, color=_OURS.color, linewidth=2, alpha=0.5)
+                axes.plot([row.value / scale], [place], **(_OURS.line | {"linestyle": "none"}), clip_on=False)
             axes.set_yticks(range(len(group)), [_label(row) for row in group.itertuples()])
             axes.set_ylim(len(group) - 0.5, -0.5)
             axes.set_xlabel(_UNIT_NAMES.get(unit, unit))
@@ -47,7 +48,7 @@ def headlines(rows: pd.DataFrame) -> ThemedFigure:
                 axes.xaxis.set_major_formatter("{x:g}")
                 axes.xaxis.set_minor_locator(NullLocator())
             else:
-                axes.set_xlim(left=0)
+                axes.set_xlim(0, 1.08 * max([*group["high"], *itertools.chain(*group["reported"])]) / scale)
         panels[0].axvline(1, color=style.LIMIT_GREY, linewidth=0.8)
         handles = [
             Line2D([], [], **(_OURS.line | {"label": "here: median and 95 % interval"})),
@@ -59,4 +60,4 @@ def headlines(rows: pd.DataFrame) -> ThemedFigure:
 
 def _label(row: Any) -> str:
     against = f" against {_SERIES[row.better_than]}" if row.better_than else ""
-    return f"{row.system}: {row.what},\n{_SERIES[row.series]}{against}"
+    return f"{row.system}: {row.what}\n{_SERIES[row.series]}{against}"
