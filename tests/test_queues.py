@@ -252,7 +252,7 @@ def test_it_has_no_name_and_leaves_no_descriptor():
     items = Queue()
     start = f"{items._memory.address:x}-"
     (mapping,) = (line for line in Path("/proc/self/maps").read_text().splitlines() if line.startswith(start))
-    assert mapping.endswith("/memfd:zcipc (deleted)")
+    assert mapping.endswith("/memfd:zcipc-queue (deleted)")
     assert descriptors() == before + 2  # ours, and the mapping's
     del items
     assert descriptors() == before

@@ -13,7 +13,7 @@ reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use 
 """
 
 from zcipc._version import __version__
-from zcipc.broadcast import Broadcast
+from zcipc.broadcast import Broadcast, BroadcastStatistics, ReaderStatistics
 from zcipc.connection import Connection, Pipe, wait
 from zcipc.end import Statistics
 from zcipc.errors import (
@@ -36,15 +36,16 @@ from zcipc.errors import (
     WrongDirection,
     ZcipcError,
 )
-from zcipc.ipc import Ipc, ipc_destroy, ipc_init, ipc_receive, ipc_send
-from zcipc.listener import Client, Listener
-from zcipc.queues import JoinableQueue, Queue, SimpleQueue
+from zcipc.ipc import Ipc, IpcStatistics, ipc_destroy, ipc_init, ipc_receive, ipc_send
+from zcipc.listener import Client, Listener, ListenerStatistics
+from zcipc.queues import JoinableQueue, Queue, QueueStatistics, SimpleQueue
 from zcipc.waiting import Waiting
 
 __all__ = [
-    "Broadcast", "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment", "ForeignSegment", "InvalidSegment",
-    "Ipc", "JoinableQueue", "Listener", "LoanOpen", "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors",
-    "OutOfSharedMemory", "PeerDied", "PermissionDenied", "PickleRefused", "Pipe", "Queue", "SimpleQueue", "Statistics",
-    "TimedOut", "VersionMismatch", "Waiting", "WrongDirection", "ZcipcError", "__version__", "ipc_destroy", "ipc_init",
-    "ipc_receive", "ipc_send", "wait",
+    "Broadcast", "BroadcastStatistics", "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment",
+    "ForeignSegment", "InvalidSegment", "Ipc", "IpcStatistics", "JoinableQueue", "Listener", "ListenerStatistics",
+    "LoanOpen", "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors", "OutOfSharedMemory", "PeerDied",
+    "PermissionDenied", "PickleRefused", "Pipe", "Queue", "QueueStatistics", "ReaderStatistics", "SimpleQueue",
+    "Statistics", "TimedOut", "VersionMismatch", "Waiting", "WrongDirection", "ZcipcError", "__version__", "ipc_destroy",
+    "ipc_init", "ipc_receive", "ipc_send", "wait",
 ]  # fmt: skip

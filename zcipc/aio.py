@@ -22,6 +22,8 @@ from typing import Any, Self
 
 from zcipc import connection as blocking
 from zcipc import rpc
+from zcipc.display import Displayed
+from zcipc.end import Statistics
 from zcipc.errors import Closed, PeerDied, TimedOut
 from zcipc.listener import Client, Listener
 from zcipc.rpc import DESCRIBE, UNKNOWN, Proxy, failure, handlers_of, result_of
@@ -29,7 +31,7 @@ from zcipc.service import Filled, Method, demand_agreement, methods
 from zcipc.wire import Wire
 
 
-class Connection:
+class Connection(Displayed):
     """An end for the event loop that runs: a `zcipc.Connection` of which no other thread receives.
 
     Its descriptor stays readable while a message is not received, which would keep the loop busy. So the loop watches another,
@@ -145,8 +147,15 @@ class Connection:
     async def __aexit__(self, *exception: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<aio {self.connection!r}>"
+    def statistics(self) -> Statistics:
+        """Those of the connection beneath."""
+        return self.connection.statistics()
+
+    def _label(self) -> str:
+        return f"aio {self.connection._label()}"
+
+    def _condition(self) -> str:
+        return self.connection._condition()
 
 
 # --- the client
@@ -207,6 +216,9 @@ class _Client:
             return await self.call(method, index, args, kwargs)
 
         return call
+
+    def in_flight(self) -> int:
+        return len(self.calls)
 
     def close(self) -> None:
         self._receiving.cancel()

@@ -13,7 +13,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 from zcipc.errors import OutOfDescriptors, OutOfSharedMemory
-from zcipc.segment import mapping_address
+from zcipc.segment import PREFIX, mapping_address
 
 _NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EINVAL)
 
@@ -34,15 +34,18 @@ class AnonymousMemory:
         self.address = mapping_address(self._mapping)
 
     @classmethod
-    def create(cls, size: int) -> "AnonymousMemory":
+    def create(cls, size: int, kind: str) -> "AnonymousMemory":
         """`size` zeroed bytes, all of them reserved. Their number is final: nobody can cut them off under a reader.
+
+        Args:
+            kind: what they hold, for onlookers: it stands in `/proc/PID/maps`.
 
         Raises:
             OutOfSharedMemory: the machine, or the control group, has not enough memory.
             OutOfDescriptors: this process, or the machine, has no descriptor left.
         """
         try:
-            descriptor = os.memfd_create("zcipc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            descriptor = os.memfd_create(PREFIX + kind, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -58,6 +61,10 @@ class AnonymousMemory:
                 raise
             raise OutOfSharedMemory(f"there is no memory for {size:,} shared bytes: ask for less capacity") from None
         return cls(descriptor)
+
+    def copy(self, size: int) -> bytes:
+        """The first `size` bytes."""
+        return self._mapping[:size]
 
     def __reduce__(self) -> tuple[Callable[..., "AnonymousMemory"], tuple[Any]]:
         return _received, (DupFd(self._descriptor),)

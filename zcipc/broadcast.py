@@ -10,6 +10,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from zcipc import shared_queue as core
 from zcipc.anonymous_memory import AnonymousMemory
 from zcipc.atomics import WORD, compare_exchange, fence, load, load_acquire, memcpy, store, store_release
 from zcipc.compiled import jit
+from zcipc.display import A_NAME, OF_CAPACITY, Displayed
 from zcipc.end import DEFAULT_CAPACITY
 from zcipc.errors import Closed, CorruptSegment, MessageTooLarge, PeerDied, PermissionDenied, TimedOut
 from zcipc.native import (
@@ -38,13 +40,15 @@ from zcipc.native import (
     py_buffer,
     release_buffer,
 )
+from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
 from zcipc.operations import SLICE_NS
 from zcipc.peer import Identity
 from zcipc.queues import decode, encode
 from zcipc.ring import CAPACITY, COUNT, DATA, EMPTY, HEADER, LINE, NOTHING, POSITION
 from zcipc.robust_lock import holder_of, lock_word
-from zcipc.waiting import Waiting, ring_bell
+from zcipc.waiting import SLEEPING, Waiting, ring_bell
 
+KIND = "broadcast"
 Policy = Literal["block", "drop", "disconnect"]
 
 # The shared memory: offsets from its start.
@@ -207,7 +211,54 @@ class _Entries:
 _entries = _Entries()
 
 
-class _Member(Handle, ABC):
+@dataclass(frozen=True, slots=True)
+class BroadcastStatistics:
+    """The sender of a broadcast at one moment. Nothing is counted for it: sender and readers have to know all this.
+
+    Attributes:
+        messages_sent: by this process so far.
+        bytes_sent: so far, with 16 bytes before each message, its padding to whole words, and gaps.
+        bytes_queued: sent and not yet read by the slowest reader, counted likewise.
+        capacity: bytes.
+        slow: what happens to a reader that is too slow.
+        readers: who they are, in their order; and of those that have read all, whether one sleeps.
+        bytes_behind: sent and not yet read, by each reader.
+        waiting: how the sender waits.
+    """
+
+    messages_sent: int
+    bytes_sent: int
+    bytes_queued: int = field(metadata=OF_CAPACITY)
+    capacity: int
+    slow: Policy
+    readers: tuple[SeatState, ...]
+    bytes_behind: tuple[int, ...]
+    waiting: Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatistics:
+    """A reader of a broadcast at one moment.
+
+    Attributes:
+        messages_received, messages_missed: by this process so far; those missed since the last one received are not known yet.
+        bytes_behind: sent and not read here, with 16 bytes before each message, its padding to whole words, and gaps.
+        capacity: bytes.
+        sender_pid: None until it sends.
+        sender_alive: None if there is nobody, or in another pid namespace, where it cannot be looked up.
+        waiting: how this reader waits.
+    """
+
+    messages_received: int
+    messages_missed: int
+    bytes_behind: int = field(metadata=OF_CAPACITY)
+    capacity: int
+    sender_pid: int | None = field(metadata=A_NAME)
+    sender_alive: bool | None
+    waiting: Waiting
+
+
+class _Member(Displayed, Handle, ABC):
     """What the sender and a reader have in common. An instance is for the process that uses it first."""
 
     def __init__(
@@ -215,14 +266,15 @@ class _Member(Handle, ABC):
     ) -> None:
         self._state = (memory, namespace, readers, slow, waiting, place)
         self._memory, self._namespace, self._waiting, self._place = memory, namespace, waiting, place
-        self._capacity = memory.size - _data_offset(readers)
+        self._readers, self._slow = readers, slow
+        self._capacity = memory.size - data_offset(readers)
         self._owner: int | None = None
         self._closed = False
         self._block = np.zeros((core.MEMBER_BYTES + ring.LINE) // WORD, np.int64)
         self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         for side in (core.PRODUCER, core.CONSUMER):
             self._set(side + ring.CONTROL, memory.address + core.RING)
-            self._set(side + DATA, memory.address + _data_offset(readers))
+            self._set(side + DATA, memory.address + data_offset(readers))
             self._set(side + CAPACITY, self._capacity)
             self._set(side + ring.FLOOR, ring.NO_FLOOR)
         for offset, value in (
@@ -246,7 +298,7 @@ class _Member(Handle, ABC):
     def _await(self, word: int, bell: int, seen: int, deadline: float | None) -> None:
         limit_ns = SLICE_NS if deadline is None else min(SLICE_NS, int((deadline - time.monotonic()) * 1e9))
         if limit_ns <= 0:
-            raise TimedOut(f"nothing happened on {self!r} in time")
+            raise TimedOut(f"nothing happened on {self._label()} in time")
         spin_ns = self._waiting.value if len(os.sched_getaffinity(0)) > 1 else 0
         core.entries.await_change(self, word, core.RING + bell, seen, spin_ns, limit_ns)
 
@@ -259,6 +311,15 @@ class _Member(Handle, ABC):
 
     def _set(self, offset: int, value: int) -> None:
         self._block[(self.end - self._block.ctypes.data + offset) // WORD] = value
+
+    def _observed(self) -> tuple[Place, ...]:
+        """The sender, and the readers in their order."""
+        return observe(self._memory.copy(data_offset(self._readers)), self._capacity, self._readers, self._namespace)
+
+    def _own_state(self, owner: ProcessState | None) -> str:
+        if self._closed:
+            return "closed"
+        return "not used yet" if owner is None else "open" if self._owner == os.getpid() else f"process {owner.pid}'s"
 
     def _leave(self, word: int) -> None:
         if not self._closed:
@@ -319,8 +380,31 @@ class Reader(_Member):
         """Leave: the sender waits for this reader no more. Idempotent."""
         self._leave(self._place + _GONE)
 
-    def __repr__(self) -> str:
-        return f"<Reader {(self._place - _READERS) // LINE} of a broadcast of {self._capacity:,} bytes>"
+    def statistics(self) -> ReaderStatistics:
+        """A snapshot, in any state of this reader. Nobody notices."""
+        places = self._observed()
+        sender = places[0][0].process
+        return ReaderStatistics(
+            messages_received=self._get(core.CONSUMER + COUNT) - self.missed,
+            messages_missed=self.missed,
+            bytes_behind=places[1 + self._index()][1].queued,
+            capacity=self._capacity,
+            sender_pid=sender.pid if sender else None,
+            sender_alive=sender.alive if sender else None,
+            waiting=self._waiting,
+        )
+
+    def _index(self) -> int:
+        return (self._place - _READERS) // LINE
+
+    def _label(self) -> str:
+        return f"Reader {self._index()} of a broadcast of {self._capacity:,} bytes"
+
+    def _condition(self) -> str:
+        (sender, _), *readers = self._observed()
+        here, _ = readers[self._index()]
+        state = "disconnected" if here.closed and not self._closed else self._own_state(here.process)
+        return f"{state}, {f'sender {sender}' if sender.process else 'no sender yet'}"
 
 
 class Broadcast(_Member):
@@ -351,7 +435,7 @@ class Broadcast(_Member):
         if readers < 1 or capacity < 1 or slow not in _POLICIES:
             raise ValueError(f"a broadcast needs a reader, a byte of capacity and one of {_POLICIES} as `slow`")
         size = max(1 << (capacity - 1).bit_length(), _SMALLEST_CAPACITY)
-        memory = AnonymousMemory.create(_data_offset(readers) + size)
+        memory = AnonymousMemory.create(data_offset(readers) + size, f"{KIND}-{readers}")
         super().__init__(memory, Identity.own().namespace, readers, slow, waiting, 0)
         core.entries.fence_bells(self)
         self.readers = tuple(Reader(*self._state[:-1], _READERS + index * LINE) for index in range(readers))
@@ -386,8 +470,25 @@ class Broadcast(_Member):
     def __reduce__(self) -> tuple[Callable[..., _Member], tuple[Any, ...]]:
         return _attach, self._state
 
-    def __repr__(self) -> str:
-        return f"<Broadcast of {self._capacity:,} bytes>"
+    def statistics(self) -> BroadcastStatistics:
+        """A snapshot, in any state of the sender. Nobody notices."""
+        (_, sent), *readers = self._observed()
+        return BroadcastStatistics(
+            messages_sent=self._get(core.PRODUCER + COUNT),
+            bytes_sent=sent.passed,
+            bytes_queued=sent.queued,
+            capacity=self._capacity,
+            slow=self._slow,
+            readers=tuple(seat for seat, _ in readers),
+            bytes_behind=tuple(read.queued for _, read in readers),
+            waiting=self._waiting,
+        )
+
+    def _label(self) -> str:
+        return f"Broadcast of {self._capacity:,} bytes to {self._readers} readers, slow={self._slow!r}"
+
+    def _condition(self) -> str:
+        return self._own_state(self._observed()[0][0].process)
 
 
 def _attach(*state: Any) -> Broadcast:
@@ -396,5 +497,28 @@ def _attach(*state: Any) -> Broadcast:
     return sender
 
 
-def _data_offset(readers: int) -> int:
+def data_offset(readers: int) -> int:
+    """Bytes from the start of the memory of a broadcast up to its messages."""
     return -(-(_READERS + readers * LINE) // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def observe(memory: bytes, capacity: int, readers: int, namespace: int) -> tuple[Place, ...]:
+    """The sender and its readers, from the first `data_offset(readers)` bytes of the memory; `namespace` as for a queue."""
+    tail = word(memory, core.RING + ring.TAIL)
+    awaited = word(memory, core.RING + ring.CONSUMER_BELL) == SLEEPING
+    seen = []
+    for index in range(readers):
+        line = _READERS + index * LINE
+        behind, gone = queued(capacity, tail, word(memory, line + _READ)), word(memory, line + _GONE) != 0
+        sleeps_for = ("message",) * (awaited and behind == 0 and not gone)
+        seat = SeatState(f"reader {index}", _process_at(memory, line + _WHO, namespace), sleeps_for, gone)
+        seen.append((seat, QueueState(capacity, behind, word(memory, line + _READ))))
+    sleeps_for = ("room",) * (word(memory, core.RING + ring.PRODUCER_BELL) == SLEEPING)
+    sender = SeatState("sender", _process_at(memory, _SENDER, namespace), sleeps_for, word(memory, _CLOSED) != 0)
+    most = max((queue.queued for seat, queue in seen if not seat.closed), default=0)
+    return (sender, QueueState(capacity, most, tail)), *seen
+
+
+def _process_at(memory: bytes, offset: int, namespace: int) -> ProcessState | None:
+    who = word(memory, offset)
+    return None if who == 0 else process_state(holder_of(who, namespace))

@@ -23,11 +23,12 @@ from zcipc.commands import (
     reproduce,
     soak,
     status,
+    top,
     torture,
 )
 
 _COMMANDS = (
-    reproduce, figures, status, claims, report, compare, export, import_, bench, torture, soak, faults, doctor, ls, clean,
+    reproduce, figures, status, claims, report, compare, export, import_, bench, torture, soak, faults, doctor, ls, top, clean,
 )  # fmt: skip
 
 _EXAMPLES = """\
@@ -37,6 +38,7 @@ examples:
   zcipc status check                              what is done, stale or missing
   zcipc figures reference                         draw again from saved data, measure nothing
   zcipc bench --only round_trip --json -          one scenario of the bench, as JSON
+  zcipc top                                       who is connected to whom, and what passes, live
   zcipc torture --seconds 600                     kill processes at every step, and count what others lose
 """
 

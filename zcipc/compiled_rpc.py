@@ -44,6 +44,9 @@ class CompiledService:
         self.loop = loop
         self._request_bytes = request_bytes
 
+    def __repr__(self) -> str:
+        return f"<CompiledService of requests of {self._request_bytes:,} bytes>"
+
     def serve(self, connection: Connection) -> None:
         """Answer until the other end closes or dies.
 

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.util import Finalize
 from typing import Any, Self, TypeVar
 
@@ -21,14 +21,16 @@ import numpy as np
 from zcipc import operations as ops
 from zcipc import ring
 from zcipc.atomics import WORD
+from zcipc.display import A_NAME, OF_CAPACITY, Displayed
 from zcipc.doorbell import Doorbell, where_to_ring
 from zcipc.errors import Closed, CorruptSegment, LoanOpen, PeerDied, PermissionDenied, TimedOut, WrongDirection
 from zcipc.methods import entries
 from zcipc.native import Handle
-from zcipc.seats import SEATS_END, seat_address, seated, take_seat
+from zcipc.onlooker import Place, QueueState, SeatState, process_state, queued, word
+from zcipc.seats import SEATS, SEATS_END, seat_address, seat_holder, seated, take_seat
 from zcipc.segment import Segment, populate_pages
 from zcipc.views import Kept
-from zcipc.waiting import Waiting
+from zcipc.waiting import CLOSED, SLEEPING, Waiting
 
 KIND = "channel"
 DEFAULT_CAPACITY = 1 << 20  # bytes in each direction
@@ -42,19 +44,36 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A snapshot of one end."""
+    """One end of a connection at one moment. Nothing is counted for it: an end has to know all this, or shared memory shows it.
+
+    Attributes:
+        messages_sent, messages_received: by this end so far. The other end's are its own affair.
+        bytes_sent, bytes_received: likewise, with the header of each record, its padding to whole words, and gaps.
+        bytes_queued_out: sent and not yet released by the other end, counted likewise; 0 when this end is closed.
+        bytes_queued_in: received or not, and not yet released by this end; 0 when this end is closed.
+        capacity: bytes in each direction.
+        views_alive: loans and borrows whose memory is still viewed after their end.
+        peer_pid: who has the other end; None until it is used, and when this end is closed.
+        peer_alive: None if there is nobody, or in another pid namespace, where it cannot be looked up.
+        peer_sleeps_for: of "message" and "room", those for which it sleeps, or gave up and nothing came since.
+        waiting: how this end waits.
+    """
 
     messages_sent: int
     messages_received: int
-    bytes_queued_out: int  # sent and not yet released by the other end, record headers included
-    bytes_queued_in: int  # received or not, and not yet released by this end
-    capacity: int  # bytes in each direction
-    views_alive: int  # loans and borrows whose memory is still viewed after their end
-    peer_pid: int | None  # None until the other end is used
+    bytes_sent: int
+    bytes_received: int
+    bytes_queued_out: int = field(metadata=OF_CAPACITY)
+    bytes_queued_in: int = field(metadata=OF_CAPACITY)
+    capacity: int
+    views_alive: int
+    peer_pid: int | None = field(metadata=A_NAME)
+    peer_alive: bool | None
+    peer_sleeps_for: tuple[str, ...]
     waiting: Waiting
 
 
-class End(Handle):
+class End(Displayed, Handle):
     """One end of a segment with two queues. Base of `Channel`."""
 
     # The native methods know where the last three lie: `methods.CHANNEL_READING` and so on.
@@ -122,20 +141,21 @@ class End(Handle):
         return self._capacity
 
     def statistics(self) -> Statistics:
-        self._require_open()
-        self._reap()
-        queued = [
-            self._shared_word(side, ring.TAIL) - self._shared_word(side, ring.HEAD) for side in (ops.PRODUCER, ops.CONSUMER)
-        ]
-        peer = seated(self._segment, 1 - self._seat)
+        """A snapshot, in any state of this end. It takes no seat, and the other end does not notice."""
+        places = self._observed()
+        (peer, incoming), (_, outgoing) = (places[1 - self._seat], places[self._seat]) if places else (_NOBODY, _NOBODY)
         return Statistics(
             messages_sent=self._get(ops.PRODUCER + ring.COUNT),
             messages_received=self._get(ops.CONSUMER + ring.COUNT),
-            bytes_queued_out=queued[0],
-            bytes_queued_in=queued[1],
+            bytes_sent=self._get(ops.PRODUCER + ring.POSITION),
+            bytes_received=self._get(ops.CONSUMER + ring.POSITION),
+            bytes_queued_out=outgoing.queued,
+            bytes_queued_in=incoming.queued,
             capacity=self._capacity,
-            views_alive=len(self._lent) + sum(isinstance(held, Kept) for held in self._borrowed),
-            peer_pid=None if peer is None else peer.pid,
+            views_alive=sum(isinstance(held, Kept) and not held.is_over() for held in [*self._lent, *self._borrowed]),
+            peer_pid=peer.process.pid if peer.process else None,
+            peer_alive=peer.process.alive if peer.process else None,
+            peer_sleeps_for=peer.sleeps_for,
             waiting=self._waiting,
         )
 
@@ -186,7 +206,7 @@ class End(Handle):
             if gone is not None:
                 raise gone()
             if deadline is not None and now >= deadline:
-                raise TimedOut(f"nothing happened on {self!r} within {timeout:g} s")
+                raise TimedOut(f"nothing happened on {self._label()} within {timeout:g} s")
             limit = self._next_look if deadline is None else min(self._next_look, deadline)
             self._sleepers += 1
             try:
@@ -340,11 +360,10 @@ class End(Handle):
     def _set(self, offset: int, value: int) -> None:
         self._words[offset // WORD] = value
 
-    def _shared_word(self, side: int, offset: int) -> int:
-        start = self._get(side + ring.CONTROL) - self._segment.address + offset
-        word = self._memory[start : start + WORD]
-        self._require_open()  # another thread may have closed this end meanwhile, and then there is no memory
-        return int.from_bytes(word, "little", signed=True)
+    def _observed(self) -> tuple[Place, ...]:
+        """Both ends, as an onlooker sees them; none once this end is closed and its memory gone."""
+        memory = bytes(self._memory[: control_offset(SEATS)])
+        return observe(memory, self._capacity) if memory else ()
 
     # --- life
 
@@ -358,9 +377,19 @@ class End(Handle):
         if not _is_finalizing() and self.end:  # else all are closed already, or creating it failed
             self.close()
 
-    def __repr__(self) -> str:
+    def _label(self) -> str:
+        direction = "" if self._readable and self._writable else ", receives only" if self._readable else ", sends only"
+        return f"{type(self).__name__} {self._segment.name}, end {self._seat}, {self._capacity:,} bytes each way{direction}"
+
+    def _condition(self) -> str:
         state = ("open", "not used yet", "closed", "the parent's")[self._get(ops.STATE)]
-        return f"<{type(self).__name__} {self._segment.name}, end {self._seat}, {state}>"
+        if not (places := self._observed()):
+            return state
+        peer, _ = places[1 - self._seat]
+        return f"{state}, {f'peer {peer}' if peer.process else 'no peer yet'}"
+
+
+_NOBODY = SeatState("", None, (), closed=False), QueueState(0, 0, 0)
 
 
 def queue_capacity(segment_size: int) -> int:
@@ -371,6 +400,26 @@ def queue_capacity(segment_size: int) -> int:
 def control_offset(index: int) -> int:
     """Where in the segment the control lines of the queue lie that seat `index` sends to."""
     return SEATS_END + index * ring.CONTROL_BYTES
+
+
+def observe(memory: bytes, capacity: int) -> tuple[Place, ...]:
+    """Both ends of a channel, each with what it sends, from the first `control_offset(SEATS)` bytes of its segment."""
+    return tuple((_observe_seat(memory, index), _observe_queue(memory, index, capacity)) for index in range(SEATS))
+
+
+def _observe_seat(memory: bytes, index: int) -> SeatState:
+    holder = seat_holder(memory, index)
+    bells = {
+        "message": word(memory, control_offset(1 - index) + ring.CONSUMER_BELL),
+        "room": word(memory, control_offset(index) + ring.PRODUCER_BELL),
+    }
+    sleeps_for = tuple(what for what, bell in bells.items() if bell == SLEEPING)
+    return SeatState(f"end {index}", process_state(holder) if holder else None, sleeps_for, CLOSED in bells.values())
+
+
+def _observe_queue(memory: bytes, index: int, capacity: int) -> QueueState:
+    tail, head = (word(memory, control_offset(index) + offset) for offset in (ring.TAIL, ring.HEAD))
+    return QueueState(capacity, queued(capacity, tail, head), tail)
 
 
 def create_segment(capacity: int) -> Segment:

@@ -10,6 +10,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,8 +18,10 @@ from numba import int64, void
 
 from zcipc import bounded_buffer
 from zcipc.compiled import entry_point, jit_nogil
+from zcipc.display import Displayed
 from zcipc.errors import Closed, CorruptSegment, MessageTooLarge, NameNotFound, NameTaken, PeerDied, PermissionDenied, TimedOut
 from zcipc.objects import address_of, length_of, readable_buffer, writable_buffer
+from zcipc.onlooker import ProcessState, process_state, word
 from zcipc.peer import Identity
 from zcipc.ring import LINE
 from zcipc.seats import SEATS_END, seated, take_seat
@@ -66,7 +69,25 @@ def _entries() -> _Entries:
     )
 
 
-class Ipc:
+@dataclass(frozen=True, slots=True)
+class IpcStatistics:
+    """Two processes that are bound, at one moment. Pairs are in the order of their numbers.
+
+    Attributes:
+        processes: the two.
+        messages_sent: by each so far; 0 once the object is destroyed here.
+        messages_queued: by each, and not received by the other one yet; 0 once the object is destroyed here.
+        slots, slot_bytes: the size of each direction's queue.
+    """
+
+    processes: tuple[ProcessState, ProcessState]
+    messages_sent: tuple[int, int]
+    messages_queued: tuple[int, int]
+    slots: int
+    slot_bytes: int
+
+
+class Ipc(Displayed):
     """Two processes bound to shared memory. Made by `ipc_init`.
 
     Attributes:
@@ -106,6 +127,28 @@ class Ipc:
 
     def peer(self) -> Identity:
         return self.processes[1 - self.own_index()]
+
+    def statistics(self) -> IpcStatistics:
+        """A snapshot, also when the object is destroyed, and in a third process."""
+        first, second = (process_state(process) for process in self.processes)
+        sent, received = zip(*(self._counts(sender) for sender in (0, 1)), strict=True)
+        return IpcStatistics((first, second), sent, (sent[0] - received[0], sent[1] - received[1]), self.slots, self.slot_bytes)
+
+    def _counts(self, sender: int) -> tuple[int, int]:
+        """Messages sent by process number `sender`, and received from it."""
+        if self._segment.closed:
+            return 0, 0
+        start = int(self._queues[sender][0]) - self._segment.address
+        memory = bytes(self._segment.buffer[start : start + bounded_buffer.SLOTS_START])
+        return word(memory, bounded_buffer.WRITE), word(memory, bounded_buffer.READ)
+
+    def _label(self) -> str:
+        first, second = (process.pid for process in self.processes)
+        return f"Ipc of processes {first} and {second}, {self.slots} slots of {self.slot_bytes:,} bytes each way"
+
+    def _condition(self) -> str:
+        dead = [str(process_state(process)) for process in self.processes if not process.is_alive()]
+        return ", ".join(["destroyed" if self.is_destroyed() else "open", *dead])
 
     def is_destroyed(self) -> bool:
         return self._segment.closed or self._segment.buffer[_DESTROYED] != 0

@@ -10,11 +10,13 @@ import secrets
 import socket
 import struct
 import time
+from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
 from typing import Any, Self
 
 from zcipc.connection import Connection, Manner
+from zcipc.display import A_NAME, Displayed
 from zcipc.end import DEFAULT_CAPACITY, KIND, create_segment
 from zcipc.errors import Closed, NameNotFound, NameTaken, PermissionDenied, TimedOut
 from zcipc.segment import Segment
@@ -27,7 +29,24 @@ _HANDSHAKE_S = 5.0
 _RETRY_S = 0.01
 
 
-class Listener:
+@dataclass(frozen=True, slots=True)
+class ListenerStatistics:
+    """A listener at one moment.
+
+    Attributes:
+        accepted: connections so far.
+        last_accepted: number of the process whose connection was accepted last, or None.
+        capacity, waiting, allow_pickle: of its connections; the capacity in bytes, as asked for.
+    """
+
+    accepted: int
+    last_accepted: int | None = field(metadata=A_NAME)
+    capacity: int
+    waiting: Waiting
+    allow_pickle: bool
+
+
+class Listener(Displayed):
     """Accepts connections under a name, from processes of the same user.
 
     Args:
@@ -59,6 +78,7 @@ class Listener:
     ) -> None:
         self.address = secrets.token_hex(16) if address is None else address
         self.last_accepted: int | None = None
+        self._accepted = 0
         self._capacity = capacity
         self._manner = Manner(waiting, allow_pickle)
         self._authkey = _checked(self.address, family, authkey)
@@ -119,7 +139,14 @@ class Listener:
             return None
         connection._require_open()
         self.last_accepted = pid
+        self._accepted += 1
         return connection
+
+    def statistics(self) -> ListenerStatistics:
+        """A snapshot, open or closed."""
+        return ListenerStatistics(
+            self._accepted, self.last_accepted, self._capacity, self._manner.waiting, self._manner.allow_pickle
+        )
 
     @property
     def closed(self) -> bool:
@@ -137,8 +164,11 @@ class Listener:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<Listener {self.address!r}{', closed' if self.closed else ''}>"
+    def _label(self) -> str:
+        return f"Listener {self.address!r}"
+
+    def _condition(self) -> str:
+        return "closed" if self.closed else "open"
 
 
 def Client(

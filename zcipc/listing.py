@@ -1,83 +1,43 @@
-"""What the segments on this machine look like from outside: who sits where and lives, how full the queues are, who sleeps.
+"""What the shared memory on this machine looks like from outside: who is where and lives, how full the queues are, who sleeps.
 
-A segment in use has no name: it is found as a mapping, in `/proc/PID/maps`, and read through `/proc/PID/mem`, which the kernel
-allows to root, to a process about itself and, where `kernel.yama.ptrace_scope` is 0, about others of the same user. One
-that still has its name is read as the file that it is. Nothing is written, and nobody is stopped: numbers that belong together
-were read within the same microsecond or so, not at the same instant.
+A segment in use has no name, and the memory of a `Queue` or a `Broadcast` never has one. Such memory is found as a mapping, in
+`/proc/PID/maps`, and read through `/proc/PID/mem`, which the kernel allows to root, to a process about itself and, where
+`kernel.yama.ptrace_scope` is 0, about others of the same user. A segment that still has its name is read as the file that it
+is. Nothing is written, and nobody is stopped: numbers that belong together were read within the same microsecond or so, not at
+the same instant.
 """
 
 import contextlib
 import os
+import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from zcipc import end as layout
-from zcipc import ring
-from zcipc.atomics import WORD
-from zcipc.peer import Identity
+from zcipc import broadcast, queues, shared_queue
+from zcipc import end as channel
+from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, printable, process_state
 from zcipc.seats import SEATS, seat_holder
 from zcipc.segment import DIRECTORY, PREFIX, read_header
-from zcipc.waiting import CLOSED, SLEEPING
 
-_ENOUGH = layout.control_offset(SEATS)  # bytes from the start of a segment, up to the end of its control words
+_ENOUGH = channel.control_offset(SEATS)  # bytes from the start of a segment, up to the end of its control words
 _DELETED = " (deleted)"
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessState:
-    """A process that made a segment or sits in it.
-
-    Attributes:
-        pid: its number, in its own pid namespace.
-        alive: None if it is of another pid namespace, where it cannot be looked up.
-        program: its command, shortened; empty if it is gone.
-    """
-
-    pid: int
-    alive: bool | None
-    program: str
-
-
-@dataclass(frozen=True, slots=True)
-class SeatState:
-    """One end of a channel.
-
-    Attributes:
-        process: who has the seat; None while it is free.
-        sleeps_for: of "message" and "room", those for which its bell is set: it sleeps, or gave up and nothing came since.
-        closed: whether it left in good order.
-    """
-
-    process: ProcessState | None
-    sleeps_for: tuple[str, ...]
-    closed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """One direction of a channel, from the seat of the same index to the other one.
-
-    Attributes:
-        capacity: bytes.
-        queued: bytes sent and not yet released, record headers and gaps included; 0 to `capacity`.
-        passed: bytes sent so far, counted likewise.
-    """
-
-    capacity: int
-    queued: int
-    passed: int
+_ANONYMOUS = "/memfd:"
+_MEMORY = re.compile(rf"{PREFIX}({queues.KIND}|{broadcast.KIND}-[1-9][0-9]{{0,5}})")  # what `AnonymousMemory.create` calls it
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentState:
-    """A segment at one moment.
+    """A segment, or the memory of a queue or a broadcast, at one moment.
 
     Attributes:
-        name: below `/dev/shm`; the name it had, if that is unlinked.
+        name: below `/dev/shm`; the name it had, if that is unlinked. Of memory that never had one, its number.
         named: whether the name is still there, so that a process may come.
         size: bytes.
-        kind, creator, seats, queues: what it says of itself. Empty or None if it could not be read; only channels have queues.
+        kind: channel, ipc, queue or broadcast; empty if it could not be read, like what follows.
+        creator: who made it; None for what never had a name.
+        seats, queues: who may be where, and what passes each of them; an ipc segment has no such queues.
         mapped_by: the processes that have it mapped, as far as they may be looked at.
         unreadable: why it could not be read; empty if it could.
     """
@@ -105,36 +65,40 @@ _File = tuple[int, int]  # device and inode: a segment may have had several name
 
 
 def snapshot() -> list[SegmentState]:
-    """Every segment that has a name or is mapped by a process that may be looked at, sorted by name."""
+    """Every segment that has a name, and what is mapped by a process that may be looked at, sorted by name."""
     mappings: dict[_File, list[_Mapping]] = {}
     for file, mapping in _mappings():
         mappings.setdefault(file, []).append(mapping)
     named = dict(_named())
     states = [_named_state(path, size, mappings.get(file, [])) for file, (path, size) in named.items()]
-    states += [_unnamed_state(mapped) for file, mapped in mappings.items() if file not in named]
+    for file, mapped in mappings.items():
+        if file not in named:
+            anonymous = _MEMORY.fullmatch(mapped[0].name.removeprefix(_ANONYMOUS))
+            states.append(_anonymous_state(anonymous[1], file[1], mapped) if anonymous else _unnamed_state(mapped))
     return sorted(states, key=lambda state: state.name)
 
 
 def _named() -> Iterator[tuple[_File, tuple[Path, int]]]:
     for path in DIRECTORY.glob(PREFIX + "*"):
-        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # gone meanwhile
             status = path.stat()
-            yield (status.st_dev, status.st_ino), (path, status.st_size)
+            if stat.S_ISREG(status.st_mode):  # anybody may put something else there, a FIFO to wait at for example
+                yield (status.st_dev, status.st_ino), (path, status.st_size)
 
 
 def _mappings() -> Iterator[tuple[_File, _Mapping]]:
-    """Where processes have the start of a segment mapped, see proc_pid_maps(5)."""
-    prefix = str(DIRECTORY / PREFIX)
+    """Where processes have the start of a segment, or of anonymous memory of ours, mapped, see proc_pid_maps(5)."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):  # gone, or another user's
-            for line in (process / "maps").read_text(errors="replace").splitlines():
-                if prefix not in line:
+            for line in (process / "maps").read_text(errors="replace").split("\n"):
+                if PREFIX not in line:
                     continue
                 extent, _, offset, device, inode, path = line.split(maxsplit=5)
-                if int(offset, 16) == 0 and path.startswith(prefix):
+                name = path.removeprefix(f"{DIRECTORY}/").removesuffix(_DELETED)
+                is_ours = name.startswith(PREFIX) or _MEMORY.fullmatch(name.removeprefix(_ANONYMOUS))
+                if is_ours and int(offset, 16) == 0:
                     start, end = (int(address, 16) for address in extent.split("-"))
                     major, minor = (int(number, 16) for number in device.split(":"))
-                    name = path.removeprefix(f"{DIRECTORY}/").removesuffix(_DELETED)
                     yield (os.makedev(major, minor), int(inode)), _Mapping(int(process.name), start, name, end - start)
 
 
@@ -145,84 +109,93 @@ def _named_state(path: Path, size: int, mappings: list[_Mapping]) -> SegmentStat
             memory = file.read(_ENOUGH)
     except OSError as error:
         problem = f"{path}: {error.strerror}"
-    return _state(path.name, True, size, memory, mappings, problem)
+    return _segment_state(path.name, True, size, memory, mappings, problem)
 
 
 def _unnamed_state(mappings: list[_Mapping]) -> SegmentState:
-    memory, problem = b"", ""
+    memory, problem = _memory_of(mappings, _ENOUGH)
+    return _segment_state(mappings[0].name, False, mappings[0].size, memory, mappings, problem)
+
+
+def _memory_of(mappings: list[_Mapping], size: int) -> tuple[bytes, str]:
+    """The first `size` bytes; none, and why not, if no process lets us."""
+    problem = ""
     for mapping in mappings:
         try:
             with Path(f"/proc/{mapping.pid}/mem").open("rb", buffering=0) as file:
                 file.seek(mapping.address)
-                memory = file.read(_ENOUGH)
+                if memory := file.read(size):
+                    return memory, ""
         except OSError as error:  # it ended, or may not be looked at: another one may
             problem = f"the memory of process {mapping.pid}: {error.strerror}"
-        if memory:
-            break
-    first = mappings[0]
-    return _state(first.name, False, first.size, memory, mappings, "" if memory else problem)
+    return b"", problem
 
 
-def _state(name: str, named: bool, size: int, memory: bytes, mappings: list[_Mapping], problem: str) -> SegmentState:
+def _segment_state(name: str, named: bool, size: int, memory: bytes, mappings: list[_Mapping], problem: str) -> SegmentState:
     header = read_header(memory)
     if header is None:
         problem = problem or "it is not signed: its creator is making it, or died meanwhile"
     elif len(memory) < _ENOUGH:
         problem = f"it has {size:,} bytes, which no channel has"
-    capacity = layout.queue_capacity(size)
-    queues: tuple[QueueState, ...] = ()
+    capacity = channel.queue_capacity(size)
+    places: tuple[Place, ...] = ()
     seats: tuple[SeatState, ...] = ()
     if header is not None and not problem:
-        is_channel = header.kind == layout.KIND and capacity > 0
-        seats = tuple(_seat_state(memory, index, is_channel) for index in range(SEATS))
-        queues = tuple(_queue_state(memory, index, capacity) for index in range(SEATS) if is_channel)
+        if header.kind == channel.KIND and capacity > 0:
+            places = channel.observe(memory, capacity)
+        else:
+            seats = tuple(_bare_seat(memory, index) for index in range(SEATS))
     return SegmentState(
-        name=name,
+        name=printable(name),
         named=named,
         size=size,
-        kind=header.kind if header else "",
-        creator=_process_state(header.creator) if header else None,
-        seats=seats,
-        queues=queues,
-        mapped_by=tuple(sorted({mapping.pid for mapping in mappings})),
+        kind=printable(header.kind) if header else "",
+        creator=process_state(header.creator) if header else None,
+        seats=seats or tuple(seat for seat, _ in places),
+        queues=tuple(queue for _, queue in places),
+        mapped_by=_pids(mappings),
+        unreadable=printable(problem),
+    )
+
+
+def _bare_seat(memory: bytes, index: int) -> SeatState:
+    holder = seat_holder(memory, index)
+    return SeatState(f"end {index}", process_state(holder) if holder else None, (), closed=False)
+
+
+def _anonymous_state(kind: str, inode: int, mappings: list[_Mapping]) -> SegmentState:
+    size, namespace = mappings[0].size, _namespace_of(mappings[0].pid)
+    kind, _, count = kind.partition("-")
+    readers = int(count or 0)
+    start = broadcast.data_offset(readers) if readers else shared_queue.DATA_OFFSET
+    memory, problem = _memory_of(mappings, start)
+    places: tuple[Place, ...] = ()
+    if size <= start:
+        problem = f"it has {size:,} bytes, which no {kind} has"
+    elif memory and readers:
+        places = broadcast.observe(memory, size - start, readers, namespace)
+    elif memory:
+        places = queues.observe(memory, size - start, namespace)
+    return SegmentState(
+        name=f"memfd-{inode}",
+        named=False,
+        size=size,
+        kind=kind,
+        creator=None,
+        seats=tuple(seat for seat, _ in places),
+        queues=tuple(queue for _, queue in places),
+        mapped_by=_pids(mappings),
         unreadable=problem,
     )
 
 
-def _process_state(process: Identity) -> ProcessState:
-    if process.namespace != Identity.own().namespace:
-        return ProcessState(process.pid, None, "")
-    alive = process.is_alive()
-    return ProcessState(process.pid, alive, _program(process.pid) if alive else "")
-
-
-def _program(pid: int) -> str:
-    """The command of a process, without the directory it lies in."""
+def _namespace_of(pid: int) -> int:
+    """The pid namespace of a process; 0 if it may not be looked at."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return " ".join([Path(words[0]).name, *words[1:]]).strip()
+        return Path(f"/proc/{pid}/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
-def _seat_state(memory: bytes, index: int, is_channel: bool) -> SeatState:
-    holder = seat_holder(memory, index)
-    process = None if holder is None else _process_state(holder)
-    if not is_channel:
-        return SeatState(process, (), False)
-    bells = {
-        "message": _word(memory, 1 - index, ring.CONSUMER_BELL),
-        "room": _word(memory, index, ring.PRODUCER_BELL),
-    }
-    sleeps_for = tuple(what for what, bell in bells.items() if bell == SLEEPING)
-    return SeatState(process, sleeps_for, CLOSED in bells.values())
-
-
-def _queue_state(memory: bytes, index: int, capacity: int) -> QueueState:
-    tail, head = _word(memory, index, ring.TAIL), _word(memory, index, ring.HEAD)
-    return QueueState(capacity, min(max(tail - head, 0), capacity), tail)  # the head may have moved past the tail read before
-
-
-def _word(memory: bytes, queue: int, offset: int) -> int:
-    start = layout.control_offset(queue) + offset
-    return int.from_bytes(memory[start : start + WORD], "little", signed=True)
+def _pids(mappings: list[_Mapping]) -> tuple[int, ...]:
+    return tuple(sorted({mapping.pid for mapping in mappings}))

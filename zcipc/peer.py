@@ -31,12 +31,12 @@ class Identity:
         fields = _stat(pid)
         if fields is None:
             raise ProcessLookupError(f"there is no process {pid}")
-        return cls(pid, int(fields[_START_TIME]), _own_namespace())
+        return cls(pid, int(fields[_START_TIME]), own_namespace())
 
     @classmethod
     def of_the_dead(cls, pid: int) -> "Identity | None":
         """One that is not alive, if process `pid` has ended; None while it runs."""
-        return cls(pid, 0, _own_namespace()) if _stat(pid) is None else None
+        return cls(pid, 0, own_namespace()) if _stat(pid) is None else None
 
     @classmethod
     def own(cls) -> "Identity":
@@ -44,7 +44,7 @@ class Identity:
 
     def is_alive(self) -> bool:
         """Whether the process still runs. A zombie does not; one in another pid namespace is taken to be."""
-        if self.namespace != _own_namespace():
+        if self.namespace != own_namespace():
             return True
         try:
             fields = _stat(self.pid)
@@ -77,7 +77,8 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _own_namespace() -> int:
+def own_namespace() -> int:
+    """The pid namespace of this process, as the inode that the kernel gives it."""
     return _namespace_of_process(os.getpid())  # a forked child may be in another one
 
 

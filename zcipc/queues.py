@@ -10,6 +10,7 @@ import pickle
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import Any
@@ -20,16 +21,19 @@ from zcipc import codec, ring
 from zcipc import shared_queue as core
 from zcipc.anonymous_memory import AnonymousMemory
 from zcipc.atomics import WORD
+from zcipc.display import OF_CAPACITY, Displayed
 from zcipc.end import DEFAULT_CAPACITY
 from zcipc.errors import CorruptSegment, MessageTooLarge, PermissionDenied
 from zcipc.native import Handle
+from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
 from zcipc.operations import SLICE_NS
 from zcipc.peer import Identity
 from zcipc.robust_lock import FREE, holder_of, lock_word
 from zcipc.segment import populate_pages
 from zcipc.shared_queue import entries
-from zcipc.waiting import Waiting
+from zcipc.waiting import SLEEPING, Waiting
 
+KIND = "queue"
 _NS_PER_S = 1_000_000_000
 _UNLIMITED = (1 << 63) - 1
 _SMALLEST_CAPACITY = 4096
@@ -38,7 +42,34 @@ _GRACE_S = 0.25  # beyond a time-out, for a lock whose holder may be dead
 Encoded = tuple[int, Any]  # tag, bytes-like
 
 
-class Queue(Handle):
+@dataclass(frozen=True, slots=True)
+class QueueStatistics:
+    """A queue at one moment, all who use it together. Nothing is counted for it: its two sides have to know all this.
+
+    Attributes:
+        items_put, items_got: so far.
+        items_unfinished: put, and `task_done` not called for them yet; None for queues without it.
+        bytes_put, bytes_got: so far, with the header of each item, its padding to whole words, and gaps.
+        bytes_queued: put and not got yet, counted likewise.
+        capacity: bytes.
+        maxsize: items; 0 for as many as fit.
+        sleep_for: of "room" and "message", those for which somebody sleeps, or gave up and nothing came since.
+        waiting: how this process waits.
+    """
+
+    items_put: int
+    items_got: int
+    items_unfinished: int | None
+    bytes_put: int
+    bytes_got: int
+    bytes_queued: int = field(metadata=OF_CAPACITY)
+    capacity: int
+    maxsize: int
+    sleep_for: tuple[str, ...]
+    waiting: Waiting
+
+
+class Queue(Displayed, Handle):
     """A queue of objects: each arrives once, those of one producer in their order.
 
     It goes to other processes as an argument of `multiprocessing.Process` under any start method, or through a connection of
@@ -71,7 +102,7 @@ class Queue(Handle):
         if capacity <= 0:
             raise ValueError(f"a capacity of {capacity} bytes makes no sense")
         power_of_two = max(1 << (capacity - 1).bit_length(), _SMALLEST_CAPACITY)
-        self._setup(AnonymousMemory.create(core.DATA_OFFSET + power_of_two), _namespace(), maxsize, waiting, loads, dumps)
+        self._setup(AnonymousMemory.create(core.DATA_OFFSET + power_of_two, KIND), _namespace(), maxsize, waiting, loads, dumps)
         entries.fence_bells(self)
 
     def _setup(self, memory: AnonymousMemory, namespace: int, *state: Any) -> None:
@@ -132,6 +163,26 @@ class Queue(Handle):
         """Whether `maxsize` is reached, or no room left for any item."""
         limited = self._maxsize > 0 and entries.length(self) >= self._maxsize
         return limited or entries.free_bytes(self) < 3 * ring.HEADER
+
+    def statistics(self) -> QueueStatistics:
+        """A snapshot. It takes no lock, and nobody notices."""
+        memory = self._memory.copy(core.DATA_OFFSET)
+        (producers, put), (consumers, got) = observe(memory, self._capacity, self._namespace)
+        return QueueStatistics(
+            items_put=_counted(memory, core.PRODUCERS),
+            items_got=_counted(memory, core.CONSUMERS),
+            items_unfinished=self._unfinished(),
+            bytes_put=put.passed,
+            bytes_got=got.passed,
+            bytes_queued=put.queued,
+            capacity=self._capacity,
+            maxsize=max(self._maxsize, 0),
+            sleep_for=(*producers.sleeps_for, *consumers.sleeps_for),
+            waiting=self._waiting,
+        )
+
+    def _unfinished(self) -> int | None:
+        return None
 
     def close(self) -> None:
         """Use the queue no more in this process; what it put stays. Idempotent."""
@@ -274,9 +325,12 @@ class Queue(Handle):
     def __reduce__(self) -> tuple[Callable[..., "Queue"], tuple[Any, ...]]:
         return _attach, (type(self), self._memory, self._namespace, *self._state)
 
-    def __repr__(self) -> str:
+    def _label(self) -> str:
         limit = f", at most {self._maxsize:,} items" if self._maxsize > 0 else ""
-        return f"<{type(self).__name__} of {self._capacity:,} bytes{limit}{', closed' if self._closed else ''}>"
+        return f"{type(self).__name__} of {self._capacity:,} bytes{limit}"
+
+    def _condition(self) -> str:
+        return "closed" if self._closed else f"open, qsize {entries.length(self):,}"
 
 
 SimpleQueue = Queue  # the one of `multiprocessing` is the one without a feeder thread, and there is none here
@@ -297,6 +351,9 @@ class JoinableQueue(Queue):
         if entries.finish(self) != core.DONE:
             raise ValueError("task_done() called too many times")
 
+    def _unfinished(self) -> int:
+        return entries.unfinished(self)
+
     def join(self) -> None:
         """Wait until all items that were put are finished."""
         while True:
@@ -311,6 +368,36 @@ _AWAITED = {
     core.PRODUCERS: (core.RING + ring.HEAD, core.RING + ring.PRODUCER_BELL),
     core.CONSUMERS: (core.RING + ring.TAIL, core.RING + ring.CONSUMER_BELL),
 }
+
+
+def observe(memory: bytes, capacity: int, namespace: int) -> tuple[Place, ...]:
+    """Both sides of a queue, from the first `shared_queue.DATA_OFFSET` bytes of its memory.
+
+    Args:
+        namespace: of those who use it; only one that knows their numbers can tell whether who holds a lock lives.
+    """
+    tail, head = (word(memory, core.RING + offset) for offset in (ring.TAIL, ring.HEAD))
+    in_it = queued(capacity, tail, head)
+    return tuple(
+        (
+            SeatState(role, _holder(memory, side, namespace), (what,) * (word(memory, bell) == SLEEPING), closed=False),
+            QueueState(capacity, in_it, passed, _counted(memory, side)),
+        )
+        for side, role, what, passed, bell in (
+            (core.PRODUCERS, "producers", "room", tail, core.RING + ring.PRODUCER_BELL),
+            (core.CONSUMERS, "consumers", "message", head, core.RING + ring.CONSUMER_BELL),
+        )
+    )
+
+
+def _holder(memory: bytes, side: int, namespace: int) -> ProcessState | None:
+    lock = word(memory, side + core.LOCK)
+    return None if lock == FREE else process_state(holder_of(lock, namespace))
+
+
+def _counted(memory: bytes, side: int) -> int:
+    return word(memory, side + core.COUNTED)
+
 
 _reducers = ForkingPickler(io.BytesIO()).dispatch_table  # kept: it makes a new one for every object
 

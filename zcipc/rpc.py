@@ -30,10 +30,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from zcipc.compiled_rpc import CompiledService, compiled_call, compiled_service
 from zcipc.connection import Connection
+from zcipc.display import table
+from zcipc.end import Statistics
 from zcipc.errors import Closed, TimedOut, ZcipcError
 from zcipc.listener import Client as connect_by_name
 from zcipc.listener import Listener
@@ -41,8 +44,8 @@ from zcipc.service import Filled, Method, SignatureMismatch, Table, demand_agree
 from zcipc.wire import Wire
 
 __all__ = [
-    "Call", "CompiledService", "RemoteError", "RemoteTraceback", "SignatureMismatch", "compiled_call", "compiled_service",
-    "connect", "disconnect", "filled", "in_place", "one_way", "serve", "start",
+    "Call", "CallStatistics", "CompiledService", "RemoteError", "RemoteTraceback", "SignatureMismatch", "compiled_call",
+    "compiled_service", "connect", "disconnect", "filled", "in_place", "one_way", "serve", "start", "statistics",
 ]  # fmt: skip
 
 _Interface = TypeVar("_Interface")
@@ -98,6 +101,9 @@ class Call(Generic[_Result]):
         if not self.done():
             self._reply = self._number, CancelledError(), ""
             self._client.cancel(self._number)
+
+    def __repr__(self) -> str:
+        return f"<Call {self._number}, {'done' if self.done() else 'in flight'}>"
 
     def __del__(self) -> None:
         self._client.replies.pop(self._number, None)
@@ -230,6 +236,9 @@ class _Client:
                     self._followers.remove(follower)
                     follower[1].release()
 
+    def in_flight(self) -> int:
+        return len(self.replies)
+
     def cancel(self, number: int) -> None:
         """Give a call up, and tell the server if that is possible at once."""
         if self.replies.pop(number, None) is None:
@@ -247,6 +256,28 @@ class Proxy:
 
     def __repr__(self) -> str:
         return f"<proxy of {self._interface} over {self._client.wire.connection!r}>"
+
+    def _repr_html_(self) -> str:
+        return table(f"proxy of {self._interface}", repr(self._client.wire.connection), statistics(self))
+
+
+@dataclass(frozen=True, slots=True)
+class CallStatistics:
+    """A client at one moment.
+
+    Attributes:
+        in_flight: calls without a result, or whose result nobody asked for yet.
+        connection: what it goes through; each call that is not one-way is a message sent and one received. Connecting is one.
+    """
+
+    in_flight: int
+    connection: Statistics
+
+
+def statistics(proxy: Any) -> CallStatistics:
+    """A snapshot of a proxy, also one of `zcipc.aio`. A server has those of its connections."""
+    client = proxy._client
+    return CallStatistics(client.in_flight(), client.wire.connection.statistics())
 
 
 DESCRIBE = Method("describe", "", one_way=False, in_place=False)

@@ -58,6 +58,10 @@ class _View(Block):
         self.length, self.tag = length, tag  # type: ignore[misc]  # words of the native type, not slots
         return self
 
+    def __repr__(self) -> str:
+        channel = getattr(self, "_channel", None)  # there until the block ends
+        return f"<{type(self).__name__}, {'ended' if channel is None else f'of {channel._label()}'}>"
+
 
 class Loan(_View):
     """A message being written in place. See `Channel.loan`."""

@@ -1,20 +1,22 @@
-"""The shared memory of this machine's channels: who sits at each end and lives, how full each direction is, who sleeps.
+"""The shared memory of this machine's channels, queues and broadcasts: who is where and lives, how full they are, who sleeps.
 
-A direction is shown as fill and bytes passed since the start, from the seat beside it to the other. Segments whose name is
-gone, because both seats are taken, are found through the processes that map them; their names stand in brackets.
+Beside the end of a channel stands what it sends: fill, and bytes since the start. A side of a queue shows who has its lock.
+What has no name, or none any more because both seats are taken, is found through the processes that map it; its name stands in
+brackets.
 """
 
 import argparse
+import itertools
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zcipc.listing import ProcessState, SegmentState
+    from zcipc.listing import SegmentState
 
 HELP = "segments: seats, alive or dead, fill, who sleeps"
 _NAME_SHOWN = 18  # characters; a random name has 38
 _PROGRAM_SHOWN = 28
-_HEADINGS = ("segment", "kind", "bytes", "creator", "seat", "program", "fill", "passed", "sleeps for")
+_HEADINGS = ("segment", "kind", "bytes", "creator", "seat", "process", "program", "fill", "passed", "sleeps for")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,28 +48,15 @@ def run(options: argparse.Namespace) -> int:
 def _lines(state: "SegmentState") -> list[tuple[str, ...]]:
     """One line for each seat; the segment's own columns stand on the first."""
     name = state.name if len(state.name) <= _NAME_SHOWN else state.name[: _NAME_SHOWN - 1] + "…"
-    creator = _who(state.creator) if state.creator else "?"
+    creator = str(state.creator) if state.creator else ""
     own = (name if state.named else f"({name})", state.kind or "?", f"{state.size:,}", creator)
     seats = []
-    for index, seat in enumerate(state.seats):
-        who, program = (_who(seat.process), seat.process.program) if seat.process else ("free", "")
-        queue = state.queues[index] if state.queues else None
-        seats.append(
-            (
-                who + (", closed" if seat.closed else ""),
-                program[:_PROGRAM_SHOWN],
-                f"{queue.queued / queue.capacity:.0%}" if queue else "",
-                f"{queue.passed:,}" if queue else "",
-                ", ".join(seat.sleeps_for),
-            )
-        )
+    for seat, queue in itertools.zip_longest(state.seats, state.queues):
+        fill = (f"{queue.queued / queue.capacity:.0%}", f"{queue.passed:,}") if queue else ("", "")
+        program = seat.process.program[:_PROGRAM_SHOWN] if seat.process else ""
+        seats.append((seat.role, str(seat), program, *fill, ", ".join(seat.sleeps_for)))
     blank = ("",) * len(own)
-    return [(*(blank if index else own), *seat) for index, seat in enumerate(seats or [("?", "", "", "", "")])]
-
-
-def _who(process: "ProcessState") -> str:
-    state = {True: "alive", False: "dead", None: "in another pid namespace"}[process.alive]
-    return f"{process.pid} {state}"
+    return [(*(blank if index else own), *seat) for index, seat in enumerate(seats or [("?", "", "", "", "", "")])]
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:
