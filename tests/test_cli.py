@@ -52,7 +52,7 @@ def test_python_m_zcipc_is_the_same_program():
     assert done.stdout == f"zcipc {__version__}\n"
 
 
-COMMANDS = ("reproduce", "figures", "status", "claims", "doctor", "clean", "ls", "soak", "faults")
+COMMANDS = ("reproduce", "figures", "status", "claims", "doctor", "clean", "ls", "top", "soak", "faults")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

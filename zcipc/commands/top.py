@@ -106,21 +106,20 @@ def _table(shown: list[_Shown]) -> "Table":
     from rich.text import Text
 
     title = f"zcipc top, {time.strftime('%H:%M:%S')}, {len(shown)} {'segment' if len(shown) == 1 else 'segments'}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, expand=True)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), expand=True)
     for heading in ("segment", "seat"):
         table.add_column(heading, no_wrap=True)
     table.add_column("process", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("state", no_wrap=True)
     for heading in ("bytes/s", "items/s", "fill"):
         table.add_column(heading, no_wrap=True, justify="right")
-    table.add_column("waits for", no_wrap=True)
+    table.add_column("waits", no_wrap=True)
     for state, lines in shown:
         name = Text(_name(state))
         if not lines:
             table.add_row(name, Text(""), Text(f"cannot be read: {state.unreadable}"))
-        for line, users in itertools.zip_longest(lines, [_users(state)]):
-            table.add_row(name, *_cells(line, users or ""))
-            name = Text("")
+        for index, line in enumerate(lines):
+            table.add_row(Text("") if index else name, *_cells(line, "" if index else _users(state)))
     return table
 
 
