@@ -370,35 +370,6 @@ _AWAITED = {
 }
 
 
-def observe(memory: bytes, capacity: int, namespace: int) -> tuple[Place, ...]:
-    """Both sides of a queue, from the first `shared_queue.DATA_OFFSET` bytes of its memory.
-
-    Args:
-        namespace: of those who use it; only one that knows their numbers can tell whether who holds a lock lives.
-    """
-    tail, head = (word(memory, core.RING + offset) for offset in (ring.TAIL, ring.HEAD))
-    in_it = queued(capacity, tail, head)
-    return tuple(
-        (
-            SeatState(role, _holder(memory, side, namespace), (what,) * (word(memory, bell) == SLEEPING), closed=False),
-            QueueState(capacity, in_it, passed, _counted(memory, side)),
-        )
-        for side, role, what, passed, bell in (
-            (core.PRODUCERS, "producers", "room", tail, core.RING + ring.PRODUCER_BELL),
-            (core.CONSUMERS, "consumers", "message", head, core.RING + ring.CONSUMER_BELL),
-        )
-    )
-
-
-def _holder(memory: bytes, side: int, namespace: int) -> ProcessState | None:
-    lock = word(memory, side + core.LOCK)
-    return None if lock == FREE else process_state(holder_of(lock, namespace))
-
-
-def _counted(memory: bytes, side: int) -> int:
-    return word(memory, side + core.COUNTED)
-
-
 _reducers = ForkingPickler(io.BytesIO()).dispatch_table  # kept: it makes a new one for every object
 
 
@@ -441,6 +412,35 @@ def _attach(kind: type[Queue], memory: AnonymousMemory, namespace: int, *state: 
 
 def _namespace() -> int:
     return Identity.own().namespace
+
+
+def observe(memory: bytes, capacity: int, namespace: int) -> tuple[Place, ...]:
+    """Both sides of a queue, from the first `shared_queue.DATA_OFFSET` bytes of its memory.
+
+    Args:
+        namespace: of those who use it; only one that knows their numbers can tell whether who holds a lock lives.
+    """
+    tail, head = (word(memory, core.RING + offset) for offset in (ring.TAIL, ring.HEAD))
+    in_it = queued(capacity, tail, head)
+    return tuple(
+        (
+            SeatState(role, _holder(memory, side, namespace), (what,) * (word(memory, bell) == SLEEPING), closed=False),
+            QueueState(capacity, in_it, passed, _counted(memory, side)),
+        )
+        for side, role, what, passed, bell in (
+            (core.PRODUCERS, "producers", "room", tail, core.RING + ring.PRODUCER_BELL),
+            (core.CONSUMERS, "consumers", "message", head, core.RING + ring.CONSUMER_BELL),
+        )
+    )
+
+
+def _holder(memory: bytes, side: int, namespace: int) -> ProcessState | None:
+    lock = word(memory, side + core.LOCK)
+    return None if lock == FREE else process_state(holder_of(lock, namespace))
+
+
+def _counted(memory: bytes, side: int) -> int:
+    return word(memory, side + core.COUNTED)
 
 
 _queues: weakref.WeakSet[Queue] = weakref.WeakSet()
