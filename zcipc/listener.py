@@ -57,7 +57,7 @@ class Listener:
         waiting: Waiting = Waiting.HYBRID,
         allow_pickle: bool = True,
     ) -> None:
-        self.address = secrets.token_hex(16) if address is None else address
+        self.address: str = secrets.token_hex(16) if address is None else address
         self.last_accepted: int | None = None
         self._capacity = capacity
         self._manner = Manner(waiting, allow_pickle)
