@@ -1,5 +1,6 @@
 """Processes for tests: started, asked for their outcome, and never left behind. Programs that a test needs."""
 
+import importlib.util
 import multiprocessing
 import os
 import shutil
@@ -76,6 +77,15 @@ def require_tool(name):
     """The path of program `name`. Without it a test is skipped, but where CI is set it fails: there nothing may be left out."""
     path = shutil.which(name)
     if path is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(f"{name} is not installed; on Debian and Ubuntu: apt install {name}")
+        _missing(f"{name} is not installed; on Debian and Ubuntu: apt install {name}")
     return path
+
+
+def require_module(name):
+    """The same for a module that is run as a program."""
+    if importlib.util.find_spec(name) is None:
+        _missing(f"{name} is not installed: pip install 'zcipc[test]'")
+
+
+def _missing(reason):
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

@@ -18,10 +18,11 @@ import inspect
 import itertools
 import select
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 from zcipc import connection as blocking
 from zcipc import rpc
+from zcipc.annotations import BytesLike, Received, Sent
 from zcipc.display import Displayed
 from zcipc.end import Statistics
 from zcipc.errors import Closed, PeerDied, TimedOut
@@ -31,15 +32,15 @@ from zcipc.service import Filled, Method, demand_agreement, methods
 from zcipc.wire import Wire
 
 
-class Connection(Displayed):
+class Connection(Displayed, Generic[Sent, Received]):
     """An end for the event loop that runs: a `zcipc.Connection` of which no other thread receives.
 
     Its descriptor stays readable while a message is not received, which would keep the loop busy. So the loop watches another,
     an epoll set that tells only that something *came*; whoever waits then looks.
     """
 
-    def __init__(self, connection: blocking.Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: blocking.Connection[Sent, Received]) -> None:
+        self.connection: blocking.Connection[Sent, Received] = connection
         self._loop = asyncio.get_running_loop()
         self._receivers: set[asyncio.Future[None]] = set()
         self._senders: set[asyncio.Future[None]] = set()
@@ -48,7 +49,7 @@ class Connection(Displayed):
         self._news.register(connection.fileno(), select.EPOLLIN | select.EPOLLET)
         self._loop.add_reader(self._news.fileno(), self._look)
 
-    async def send(self, obj: Any) -> None:
+    async def send(self, obj: Sent) -> None:
         """Send a copy of `obj`; wait for room.
 
         Raises:
@@ -57,7 +58,7 @@ class Connection(Displayed):
         """
         await self.when_there_is_room(lambda: self.connection.send(obj, timeout=0))
 
-    async def recv(self) -> Any:
+    async def recv(self) -> Received:
         """The next object. Unpickles: only for a peer that you trust.
 
         Raises:
@@ -68,7 +69,7 @@ class Connection(Displayed):
             with contextlib.suppress(TimedOut):
                 return self.connection.recv(timeout=0)
 
-    async def send_bytes(self, data: Any) -> None:
+    async def send_bytes(self, data: BytesLike) -> None:
         """Send a copy of `data`; wait for room."""
         await self.when_there_is_room(lambda: self.connection.send_bytes(data, timeout=0))
 
@@ -87,7 +88,7 @@ class Connection(Displayed):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Received:
         try:
             return await self.recv()
         except PeerDied:
@@ -228,6 +229,8 @@ class _Client:
 
 async def connect(interface: type | Iterable[Callable[..., Any]], where: str | Connection) -> Any:
     """A proxy like that of `rpc.connect`, whose methods are awaited. Cancelling a call gives it up; an `aio.serve` ends it.
+
+    For a type checker annotate the result with a class that has the same methods as `async def`.
 
     Raises:
         SignatureMismatch: the server's methods are others.

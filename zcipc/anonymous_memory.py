@@ -29,9 +29,9 @@ class AnonymousMemory:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         weakref.finalize(self, os.close, descriptor).atexit = False
-        self.size = os.fstat(descriptor).st_size
+        self.size: int = os.fstat(descriptor).st_size
         self._mapping = mmap.mmap(descriptor, self.size)
-        self.address = mapping_address(self._mapping)
+        self.address: int = mapping_address(self._mapping)
 
     @classmethod
     def create(cls, size: int, kind: str) -> "AnonymousMemory":

@@ -11,12 +11,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self
 
 import numpy as np
 
 from zcipc import ring
 from zcipc import shared_queue as core
+from zcipc.annotations import Item, Received
 from zcipc.anonymous_memory import AnonymousMemory
 from zcipc.atomics import WORD, compare_exchange, fence, load, load_acquire, memcpy, store, store_release
 from zcipc.compiled import jit
@@ -271,7 +272,7 @@ class _Member(Displayed, Handle, ABC):
         self._owner: int | None = None
         self._closed = False
         self._block = np.zeros((core.MEMBER_BYTES + ring.LINE) // WORD, np.int64)
-        self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
+        self.end: int = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         for side in (core.PRODUCER, core.CONSUMER):
             self._set(side + ring.CONTROL, memory.address + core.RING)
             self._set(side + DATA, memory.address + data_offset(readers))
@@ -340,10 +341,10 @@ class _Member(Displayed, Handle, ABC):
         """Leave. Idempotent."""
 
 
-class Reader(_Member):
+class Reader(_Member, Generic[Received]):
     """One reader of a `Broadcast`."""
 
-    def recv(self, *, timeout: float | None = None) -> Any:
+    def recv(self, *, timeout: float | None = None) -> Received:
         """The next message, the reader's own. Unpickles: only for a sender that you trust.
 
         Raises:
@@ -361,7 +362,8 @@ class Reader(_Member):
                 raise Closed(f"{self!r} was too slow, and the sender disconnected it; enlarge capacity, or use slow='drop'")
             if isinstance(found, list):
                 ((tag, data),) = found
-                return decode(tag, data)
+                message: Received = decode(tag, data)
+                return message
             if found == ring.CORRUPT:
                 raise CorruptSegment(f"{self!r} holds an impossible record; nothing in it can be trusted")
             if closed:
@@ -407,7 +409,7 @@ class Reader(_Member):
         return f"{state}, {f'sender {sender}' if sender.process else 'no sender yet'}"
 
 
-class Broadcast(_Member):
+class Broadcast(_Member, Generic[Item]):
     """The sender of messages that each of its `readers` sees, in order.
 
     Sender and readers go to other processes as arguments of `multiprocessing.Process` under any start method, or through a
@@ -438,9 +440,10 @@ class Broadcast(_Member):
         memory = AnonymousMemory.create(data_offset(readers) + size, f"{KIND}-{readers}")
         super().__init__(memory, Identity.own().namespace, readers, slow, waiting, 0)
         core.entries.fence_bells(self)
-        self.readers = tuple(Reader(*self._state[:-1], _READERS + index * LINE) for index in range(readers))
+        places = [_READERS + index * LINE for index in range(readers)]
+        self.readers: tuple[Reader[Item], ...] = tuple(Reader(*self._state[:-1], place) for place in places)
 
-    def send(self, obj: Any, *, timeout: float | None = None) -> None:
+    def send(self, obj: Item, *, timeout: float | None = None) -> None:
         """Send a copy of `obj` to all readers. Only with `slow="block"` does it ever wait.
 
         Raises:
@@ -492,7 +495,7 @@ class Broadcast(_Member):
 
 
 def _attach(*state: Any) -> Broadcast:
-    sender = Broadcast.__new__(Broadcast)
+    sender: Broadcast = Broadcast.__new__(Broadcast)
     _Member.__init__(sender, *state)
     return sender
 

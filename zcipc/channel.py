@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from zcipc import methods, ring
 from zcipc import operations as ops
+from zcipc.annotations import BytesLike
 from zcipc.end import End
 from zcipc.errors import BufferTooShort, Closed, MessageTooLarge, TimedOut, WrongDirection
 from zcipc.methods import NOT_IN_QUEUE, entries
@@ -21,9 +22,6 @@ from zcipc.segment import Segment
 from zcipc.streams import Assembly, cut
 from zcipc.views import Borrow, Kept, Loan, accelerate_blocks
 from zcipc.waiting import Waiting
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _NS_PER_S = 1_000_000_000
 _OWN_REFERENCES = 2  # to what a local name alone refers to, as `sys.getrefcount` counts: the name, and its argument
@@ -58,9 +56,7 @@ class Channel(End):
 
     # --- bytes
 
-    def send_bytes(
-        self, data: "ReadableBuffer", offset: int = 0, size: int | None = None, *, timeout: float | None = None
-    ) -> None:
+    def send_bytes(self, data: BytesLike, offset: int = 0, size: int | None = None, *, timeout: float | None = None) -> None:
         """Send a copy of `data`, or of `size` bytes of it from `offset`; wait for room.
 
         What is larger than the queue goes through it in parts, and arrives whole or not at all.
@@ -81,7 +77,7 @@ class Channel(End):
             raise BufferTooShort(message)
         return message
 
-    def recv_bytes_into(self, buffer: "WriteableBuffer", offset: int = 0, *, timeout: float | None = None) -> int:
+    def recv_bytes_into(self, buffer: BytesLike, offset: int = 0, *, timeout: float | None = None) -> int:
         """Copy the next message into `buffer` from byte `offset` on; its length in bytes.
 
         Raises:
@@ -149,7 +145,7 @@ class Channel(End):
             raise WrongDirection(f"{self!r} is for sending only: Pipe(duplex=False) gives the reader first, the writer second")
         return self._wait(attempt, lambda limit_ns: entries.await_message(self, limit_ns), timeout)
 
-    def _send_copy(self, data: "ReadableBuffer", tag: int, timeout: float | None) -> None:
+    def _send_copy(self, data: BytesLike, tag: int, timeout: float | None) -> None:
         if entries.send(self, data, tag) != ops.DONE:
             view = _contiguous(data)
             if view.nbytes > self._longest:
@@ -227,7 +223,7 @@ class Channel(End):
         window = borrow._window
         window.memory, window.address, window.length = message.data, message.ctypes.data, message.nbytes
         window.position = NOT_IN_QUEUE
-        borrow.tag = tag  # type: ignore[misc]  # a word of the native type, not a slot
+        borrow.tag = tag
         return True
 
     def _end_borrow_slowly(self, window: Any, state: int) -> None:
@@ -272,14 +268,14 @@ def _accelerate() -> None:
     accelerate_blocks()
 
 
-def _contiguous(data: "ReadableBuffer") -> memoryview:
+def _contiguous(data: Any) -> memoryview:
     view = memoryview(data)
     if not view.c_contiguous:
         raise BufferError("the bytes of this object do not lie in one row: send a contiguous copy of it")
     return view
 
 
-def _part(data: "ReadableBuffer", offset: int, size: int | None) -> memoryview:
+def _part(data: Any, offset: int, size: int | None) -> memoryview:
     view = memoryview(data).cast("B")
     size = len(view) - offset if size is None else size
     if offset < 0 or size < 0 or offset + size > len(view):

@@ -5,16 +5,19 @@ import multiprocessing.connection
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from zcipc import codec
+from zcipc.annotations import Received, Sent
 from zcipc.channel import Channel
 from zcipc.end import DEFAULT_CAPACITY, KIND, create_segment
 from zcipc.errors import PickleRefused
 from zcipc.segment import Segment
 from zcipc.waiting import Waiting
+
+_End = TypeVar("_End")
 
 _SIMPLE = frozenset((int, float, str, bool, type(None)))  # which pickle itself knows best
 
@@ -31,7 +34,7 @@ class Manner(NamedTuple):
 _USUAL = Manner()
 
 
-class Connection(Channel):
+class Connection(Channel, Generic[Sent, Received]):
     """One end of a connection for objects, bytes and loans: what `multiprocessing.connection.Connection` is, and more.
 
     An end that has not been used yet can be handed to another process: as an argument of `multiprocessing.Process` under any
@@ -42,7 +45,7 @@ class Connection(Channel):
         super().__init__(segment, seat, manner.waiting, readable=manner.readable, writable=manner.writable)
         self._manner = manner
 
-    def send(self, obj: Any, *, timeout: float | None = None) -> None:
+    def send(self, obj: Sent, *, timeout: float | None = None) -> None:
         """Send a copy of `obj`: anything that can be pickled. Arrays and bytes skip pickle.
 
         What is larger than the queue goes through it in parts, and arrives whole or not at all.
@@ -53,9 +56,9 @@ class Connection(Channel):
         """
         kind = type(obj)
         if kind is bytes:
-            self._send_copy(obj, codec.BYTES, timeout)
+            self._send_copy(obj, codec.BYTES, timeout)  # type: ignore[arg-type]  # `kind` says what it is
             return
-        frame = codec.encode_array(obj) if kind is np.ndarray else None
+        frame = codec.encode_array(obj) if kind is np.ndarray else None  # type: ignore[arg-type]
         if frame is None:
             if not self._manner.allow_pickle:
                 raise PickleRefused(f"{self!r} takes bytes and arrays without objects, not {kind.__name__}")
@@ -70,17 +73,18 @@ class Connection(Channel):
         with self._loan_tagged(frame.size, timeout, frame.tag) as buffer:
             frame.write(buffer)
 
-    def recv(self, *, timeout: float | None = None) -> Any:
+    def recv(self, *, timeout: float | None = None) -> Received:
         """The next object, the receiver's own. Unpickles: only for a peer that you trust, or with `allow_pickle=False`.
 
         Raises:
             PickleRefused: a pickle came, and the connection was made with `allow_pickle=False`. It is lost.
         """
         with (message := self.borrow() if timeout is None else self.borrow(timeout=timeout)) as buffer:
-            return codec.decode(message.tag, buffer, copy=True, allow_pickle=self._manner.allow_pickle)
+            obj: Received = codec.decode(message.tag, buffer, copy=True, allow_pickle=self._manner.allow_pickle)
+            return obj
 
     @contextlib.contextmanager
-    def borrow_object(self, *, timeout: float | None = None) -> Iterator[Any]:
+    def borrow_object(self, *, timeout: float | None = None) -> Iterator[Received]:
         """The next object, its arrays read in place: `with connection.borrow_object() as obj: ...`.
 
         Arrays, and other buffers of a pickle, are read-only and lie in shared memory. They may live on after the block, and
@@ -121,18 +125,18 @@ def Pipe(
     return Connection(segment, 0, first), Connection(segment.retain(), 1, second)
 
 
-def wait(ends: Iterable[Any], timeout: float | None = None) -> list[Any]:
+def wait(ends: Iterable[_End], timeout: float | None = None) -> list[_End]:
     """Those of `ends` that are ready: a connection that has a message or the end of all messages, as in `poll`.
 
     `multiprocessing.connection.wait`, which also takes sockets, pipes and the sentinels of processes, and takes connections
     as well. Waits until one is ready or `timeout` seconds have passed; then the list is empty. A descriptor that is readable
     without a message, after a dropped loan, does not end it.
     """
-    ends = list(ends)
+    waited: list[Any] = list(ends)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         left = None if deadline is None else max(deadline - time.monotonic(), 0)
-        readable = multiprocessing.connection.wait(ends, left)
+        readable = multiprocessing.connection.wait(waited, left)
         ready = [end for end in readable if not isinstance(end, Channel) or end.poll()]
         if ready or not readable:
-            return ready
+            return cast(list[_End], ready)

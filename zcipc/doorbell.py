@@ -99,8 +99,8 @@ class Doorbell:
     def __init__(self) -> None:
         with contextlib.ExitStack() as opened:
             self._all = opened.enter_context(select.epoll())
-            self.fifo = self._added(_nameless_fifo(), opened)
-            self.event = self._added(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), opened)
+            self.fifo: int = self._added(_nameless_fifo(), opened)
+            self.event: int = self._added(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), opened)
             self._opened = opened.pop_all()
 
     def _added(self, descriptor: int, opened: contextlib.ExitStack) -> int:

@@ -102,7 +102,7 @@ class End(Displayed, Handle):
         self._doorbell: Doorbell | None = None
         self._opening = threading.Lock()
         self._block = np.zeros(ops.END_WORDS + ring.LINE // 8, np.int64)
-        self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
+        self.end: int = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         self._words = self._block[(self.end - self._block.ctypes.data) // 8 :]
         for side, index in ((ops.PRODUCER, seat), (ops.CONSUMER, 1 - seat)):
             self._set(side + ring.CONTROL, segment.address + control_offset(index))

@@ -11,12 +11,13 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import int64, void
 
 from zcipc import bounded_buffer
+from zcipc.annotations import BytesLike
 from zcipc.compiled import entry_point, jit_nogil
 from zcipc.display import Displayed
 from zcipc.errors import Closed, CorruptSegment, MessageTooLarge, NameNotFound, NameTaken, PeerDied, PermissionDenied, TimedOut
@@ -26,9 +27,6 @@ from zcipc.peer import Identity
 from zcipc.ring import LINE
 from zcipc.seats import SEATS_END, seated, take_seat
 from zcipc.segment import PREFIX, Segment
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 KIND = "ipc"
 DEFAULT_SLOTS = 16
@@ -99,11 +97,13 @@ class Ipc(Displayed):
     def __init__(self, segment: Segment, processes: tuple[Identity, Identity]) -> None:
         self._segment = segment
         self.processes = processes
+        self.slots: int
+        self.slot_bytes: int
         self.slots, self.slot_bytes = _GEOMETRY_WORDS.unpack_from(segment.buffer, _GEOMETRY)
         queue_bytes = bounded_buffer.shared_bytes(self.slots, self.slot_bytes)
         if self.slots <= 0 or self.slot_bytes <= 0 or segment.size != _QUEUES + 2 * queue_bytes:
             raise CorruptSegment(f"{segment.name} claims {self.slots} slots of {self.slot_bytes} bytes, which is not its size")
-        self.message_buffer = bytearray(self.slot_bytes)
+        self.message_buffer: bytearray = bytearray(self.slot_bytes)
         self._queues = np.array(
             [[segment.address + _QUEUES + index * queue_bytes, self.slots, self.slot_bytes] for index in (0, 1)], np.int64
         )
@@ -206,7 +206,7 @@ def _attach(name: str) -> Segment | None:
         return None
 
 
-def ipc_send(ipc: Ipc, message: "ReadableBuffer", *, timeout: float | None = None) -> None:
+def ipc_send(ipc: Ipc, message: BytesLike, *, timeout: float | None = None) -> None:
     """Copy `message` into the next empty slot towards the other process.
 
     Raises:
@@ -217,7 +217,7 @@ def ipc_send(ipc: Ipc, message: "ReadableBuffer", *, timeout: float | None = Non
     queue = ipc.queue(ipc.own_index())
     result = _patiently(ipc, queue, lambda limit_ns: _entries().send(queue, message, limit_ns), timeout)
     if result == bounded_buffer.TOO_LARGE:
-        size = memoryview(message).nbytes
+        size = memoryview(message).nbytes  # type: ignore[arg-type]  # see BytesLike
         raise MessageTooLarge(
             f"a message of {size:,} bytes does not fit into a slot of {ipc.slot_bytes:,}; call ipc_init with slot_bytes={size}"
         )

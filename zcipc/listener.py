@@ -76,7 +76,7 @@ class Listener(Displayed):
         waiting: Waiting = Waiting.HYBRID,
         allow_pickle: bool = True,
     ) -> None:
-        self.address = secrets.token_hex(16) if address is None else address
+        self.address: str = secrets.token_hex(16) if address is None else address
         self.last_accepted: int | None = None
         self._accepted = 0
         self._capacity = capacity

@@ -498,4 +498,4 @@ class _Entries:
     register_for_barrier: Callable[[], bool] = entry(register_for_barrier, "", new_bool)
 
 
-entries = _Entries()
+entries: _Entries = _Entries()

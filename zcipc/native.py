@@ -17,7 +17,7 @@ import ctypes
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 from numba import int32, int64, types, void
@@ -294,14 +294,25 @@ def _new_type(name: str, words: tuple[str, ...], slots: dict[int, int]) -> type:
 
 HANDLE_END = OBJECT_HEADER  # offset of the word of a Handle
 HANDLE_SLOTS = OBJECT_HEADER + 1 * WORD  # where the slots of a subclass begin, which lie in the order of their names
-Handle: Any = _new_type("Handle", ("end",), {})
+if TYPE_CHECKING:
+
+    class Handle:
+        end: int
+else:
+    Handle = _new_type("Handle", ("end",), {})
 
 
 # The words of a block: offsets in the object.
 BLOCK_LENGTH = OBJECT_HEADER
 BLOCK_TAG = OBJECT_HEADER + 1 * WORD
 BLOCK_SLOTS = OBJECT_HEADER + 2 * WORD  # of a subclass
-Block: Any = _new_type("Block", ("length", "tag"), {})
+if TYPE_CHECKING:
+
+    class Block:
+        length: int
+        tag: int
+else:
+    Block = _new_type("Block", ("length", "tag"), {})
 
 
 # The words of a window: offsets in the object.

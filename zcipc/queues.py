@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
 from zcipc import codec, ring
 from zcipc import shared_queue as core
+from zcipc.annotations import Item
 from zcipc.anonymous_memory import AnonymousMemory
 from zcipc.atomics import WORD
 from zcipc.display import OF_CAPACITY, Displayed
@@ -69,7 +70,7 @@ class QueueStatistics:
     waiting: Waiting
 
 
-class Queue(Displayed, Handle):
+class Queue(Displayed, Handle, Generic[Item]):
     """A queue of objects: each arrives once, those of one producer in their order.
 
     It goes to other processes as an argument of `multiprocessing.Process` under any start method, or through a connection of
@@ -114,7 +115,7 @@ class Queue(Displayed, Handle):
         self._capacity = memory.size - core.DATA_OFFSET
         self._longest: int = ring.max_message.py_func(self._capacity)
         self._block = np.zeros((core.MEMBER_BYTES + ring.LINE) // WORD, np.int64)
-        self.end = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
+        self.end: int = -(-self._block.ctypes.data // ring.LINE) * ring.LINE
         for side in (core.PRODUCER, core.CONSUMER):
             self._set(side + ring.CONTROL, memory.address + core.RING)
             self._set(side + ring.DATA, memory.address + core.DATA_OFFSET)
@@ -126,7 +127,7 @@ class Queue(Displayed, Handle):
 
     # --- multiprocessing.Queue
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, obj: Item, block: bool = True, timeout: float | None = None) -> None:
         """Put a copy of `obj`, waiting for room for `timeout` seconds at the most; None is for ever.
 
         Raises:
@@ -136,7 +137,7 @@ class Queue(Displayed, Handle):
         """
         self._put([self._encode(obj)], block, timeout)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> Item:
         """Take the next item, the receiver's own, waiting for `timeout` seconds at the most; None is for ever.
 
         Raises:
@@ -146,10 +147,10 @@ class Queue(Displayed, Handle):
         ((tag, data),) = self._get(1, block, timeout)
         return self._decode(tag, data)
 
-    def put_nowait(self, obj: Any) -> None:
+    def put_nowait(self, obj: Item) -> None:
         self.put(obj, False)
 
-    def get_nowait(self) -> Any:
+    def get_nowait(self) -> Item:
         return self.get(False)
 
     def qsize(self) -> int:
@@ -196,7 +197,7 @@ class Queue(Displayed, Handle):
 
     # --- faster_fifo.Queue
 
-    def put_many(self, objs: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+    def put_many(self, objs: Iterable[Item], block: bool = True, timeout: float | None = None) -> None:
         """Put all of `objs`, with nobody else's items between them, or none.
 
         Raises:
@@ -208,16 +209,18 @@ class Queue(Displayed, Handle):
         if encoded:
             self._put(encoded, block, timeout)
 
-    def get_many(self, block: bool = True, timeout: float | None = None, max_messages_to_get: int = 1_000_000_000) -> list[Any]:
+    def get_many(
+        self, block: bool = True, timeout: float | None = None, max_messages_to_get: int = 1_000_000_000
+    ) -> list[Item]:
         """Take at least one item, and those behind it that are there already; see `get`."""
         if max_messages_to_get < 1:
             raise ValueError(f"{max_messages_to_get} messages cannot be got")
         return [self._decode(tag, data) for tag, data in self._get(max_messages_to_get, block, timeout)]
 
-    def put_many_nowait(self, objs: Iterable[Any]) -> None:
+    def put_many_nowait(self, objs: Iterable[Item]) -> None:
         self.put_many(objs, False)
 
-    def get_many_nowait(self, max_messages_to_get: int = 1_000_000_000) -> list[Any]:
+    def get_many_nowait(self, max_messages_to_get: int = 1_000_000_000) -> list[Item]:
         return self.get_many(False, max_messages_to_get=max_messages_to_get)
 
     def is_closed(self) -> bool:
@@ -231,8 +234,9 @@ class Queue(Displayed, Handle):
         data = self._dumps(obj)
         return codec.BYTES, data if type(data) is bytes else bytes(memoryview(data))
 
-    def _decode(self, tag: int, data: bytes) -> Any:
-        return decode(tag, data) if self._loads is None else self._loads(data)
+    def _decode(self, tag: int, data: bytes) -> Item:
+        item: Item = decode(tag, data) if self._loads is None else self._loads(data)
+        return item
 
     # --- the slow path
 
@@ -336,7 +340,7 @@ class Queue(Displayed, Handle):
 SimpleQueue = Queue  # the one of `multiprocessing` is the one without a feeder thread, and there is none here
 
 
-class JoinableQueue(Queue):
+class JoinableQueue(Queue[Item]):
     """A `Queue` that counts which items are finished.
 
     As with `multiprocessing`, an item whose consumer was killed before it called `task_done` stays unfinished for ever.

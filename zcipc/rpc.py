@@ -31,7 +31,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from zcipc.compiled_rpc import CompiledService, compiled_call, compiled_service
 from zcipc.connection import Connection
@@ -52,7 +52,7 @@ _Interface = TypeVar("_Interface")
 _Result = TypeVar("_Result")
 _Parameters = ParamSpec("_Parameters")
 Reply = tuple[Any, ...]
-UNKNOWN = None  # the number of a call that could not be read
+UNKNOWN: Any = None  # the number of a call that could not be read
 Handlers = list[tuple[Method, Callable[..., Any]]]
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class _Client:
     def __init__(self, wire: Wire, timeout: float | None) -> None:
         self.wire = wire
         self.timeout = timeout
-        self.numbers = itertools.count()
+        self.numbers: itertools.count[int] = itertools.count()
         self.replies: dict[int, Reply | None] = {}  # of the calls in flight; None until it is there
         self._lock = threading.Lock()  # of what follows
         self._led = False
@@ -178,15 +178,12 @@ class _Client:
             with self._lock:
                 if replies[number] is not None:
                     return cast(Reply, replies.pop(number))
-                lead = not self._led
-                if lead:
+                if not self._led:
                     self._led = True
-                else:
-                    turn = threading.Lock()
-                    turn.acquire()
-                    self._followers.append((number, turn))
-            if lead:
-                break
+                    break
+                turn = threading.Lock()
+                turn.acquire()
+                self._followers.append((number, turn))
             if not turn.acquire(timeout=-1 if deadline is None else max(deadline - time.monotonic(), 0)):
                 with self._lock:
                     if (number, turn) in self._followers:  # else there is a reply, or this thread was chosen to lead
@@ -283,9 +280,15 @@ def statistics(proxy: Any) -> CallStatistics:
 DESCRIBE = Method("describe", "", one_way=False, in_place=False)
 
 
+@overload
 def connect(
-    interface: type[_Interface] | Iterable[Callable[..., Any]], where: str | Connection | Wire, *, timeout: float | None = None
-) -> _Interface:
+    interface: Callable[..., _Interface], where: str | Connection | Wire, *, timeout: float | None = None
+) -> _Interface: ...
+@overload
+def connect(
+    interface: Iterable[Callable[..., Any]], where: str | Connection | Wire, *, timeout: float | None = None
+) -> Any: ...
+def connect(interface: Any, where: str | Connection | Wire, *, timeout: float | None = None) -> Any:
     """A proxy with the methods of `interface`, each of which is a call. Safe for several threads.
 
     Args:
@@ -306,7 +309,7 @@ def connect(
         if isinstance(where, str):
             wire.close()
         raise
-    return cast(_Interface, Proxy(client, {one.name: _Method(client, one, numbers[one.name]) for one in wanted}, interface))
+    return Proxy(client, {one.name: _Method(client, one, numbers[one.name]) for one in wanted}, interface)
 
 
 def wire_to(where: Connection | Wire) -> Wire:

@@ -62,10 +62,10 @@ class Segment:
 
     def __init__(self, memory: SharedMemory, name: str, created: bool) -> None:
         self._memory = memory
-        self.name = name
+        self.name: str = name
         self.size: int = memory.size
         self.buffer: memoryview = memory.buf
-        self.address = mapping_address(self.buffer)
+        self.address: int = mapping_address(self.buffer)
         self._users = 1
         self._created_by = os.getpid() if created else None
         self._unlink = weakref.finalize(self, _unlink_in_creator, name, self._created_by)

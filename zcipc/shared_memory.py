@@ -16,7 +16,7 @@ if sys.version_info >= (3, 13):
 
         def __init__(self, name: str, create: bool = False, size: int = 0) -> None:
             super().__init__(name, create, size, track=False)
-            self.owner = os.fstat(self._fd).st_uid  # type: ignore[attr-defined]
+            self.owner: int = os.fstat(self._fd).st_uid  # type: ignore[attr-defined]
 else:
     import errno
     import mmap
@@ -39,7 +39,8 @@ else:
             self.name = name
             try:
                 status = os.fstat(memory.fd)
-                self.size, self.owner = status.st_size, status.st_uid
+                self.size: int = status.st_size
+                self.owner: int = status.st_uid
                 self._mmap = mmap.mmap(memory.fd, self.size)
             except (OSError, ValueError):
                 if create:
@@ -47,7 +48,7 @@ else:
                 raise
             finally:
                 memory.close_fd()
-            self.buf = memoryview(self._mmap)
+            self.buf: memoryview = memoryview(self._mmap)
 
         def close(self) -> None:
             self.buf.release()

@@ -395,4 +395,4 @@ class _Entries:
     fence_bells: Callable[..., None] = entry(_fence_bells, "O", no_result)
 
 
-entries = _Entries()
+entries: _Entries = _Entries()

@@ -34,7 +34,7 @@ class Assembly:
     def __init__(self) -> None:
         self._content: np.ndarray | None = None
         self._filled = 0
-        self.tag = 0
+        self.tag: int = 0
 
     def take(self, channel: Handle) -> np.ndarray | None:
         """Take the chunks that are there in `channel`; the message, if it is complete now. Never waits.

@@ -55,7 +55,8 @@ class _View(Block):
     def prepared(self, channel: "Channel", timeout: float | None, length: int = 0, tag: int = 0) -> Self:
         """Itself, for a message of the channel; `length` and `tag` are those of a loan."""
         self._channel, self._timeout = channel, timeout
-        self.length, self.tag = length, tag  # type: ignore[misc]  # words of the native type, not slots
+        self.length: int = length
+        self.tag: int = tag
         return self
 
     def __repr__(self) -> str:
