@@ -61,3 +61,13 @@ def tidy():
     while (left := _segments() - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left, "shared memory left"
+
+
+@pytest.fixture(autouse=True)
+def _unpinned():
+    """A test leaves the process of all tests on the cores it had: pinned, it would pin the processes of all later ones."""
+    before = os.sched_getaffinity(0)
+    yield
+    after = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before)
+    assert after == before, "the test pinned the process that runs all tests"

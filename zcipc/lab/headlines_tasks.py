@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -168,9 +168,9 @@ _TRAFFIC: dict[str, tuple[str, Any, Any]] = {
 }
 
 
-def calls_per_message(messages: int) -> Values:
+def calls_per_message(messages: int, names: Sequence[str] = ("pipe", "socketpair", "paper", "zcipc_block", "zcipc")) -> Values:
     """System calls of the sender for a message of a stream, counted by the kernel's own tracing, by transport."""
-    return {name: _calls_per_message(name, messages) for name in ("pipe", "socketpair", "paper", "zcipc_block", "zcipc")}
+    return {name: _calls_per_message(name, messages) for name in names}
 
 
 def _calls_per_message(name: str, messages: int) -> float:
