@@ -1,6 +1,7 @@
 """`zcipc top`: what passes, how full, who waits and who is dead, of real processes, in a terminal and on paper."""
 
 import fcntl
+import itertools
 import mmap
 import os
 import pty
@@ -49,6 +50,11 @@ def rows_of(screen, name):
     return [] if at is None else [line.split() for line in lines[at : at + 2]]
 
 
+def before_bar(row):
+    """The word before the bar of a row: the last rate that is known."""
+    return next(word for word, bar in itertools.pairwise(row) if bar[0] in "█·")
+
+
 class Terminal:
     """`zcipc top` in a terminal of 80 columns."""
 
@@ -57,7 +63,7 @@ class Terminal:
         if self.pid == 0:
             os.environ["TERM"] = "xterm"
             os.environ.pop("COLUMNS", None)
-            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 400, 80, 0, 0))
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 150, 80, 0, 0))
             os.execv(sys.executable, [sys.executable, "-m", "zcipc", "top", *arguments])
         self.written = ""
         self._reader = threading.Thread(target=self._read)
@@ -73,8 +79,10 @@ class Terminal:
 
     def screen(self):
         """The last one that was written to its end."""
-        screens = self.written.split("\x1b[H")
-        return _ESCAPES.sub("", screens[-2]).replace("\r", "") if len(screens) > 2 else ""
+        written = self.written
+        end = written.rfind("\x1b[H")
+        start = written.rfind("\x1b[H", 0, max(end, 0))
+        return _ESCAPES.sub("", written[start:end]).replace("\r", "") if start > 0 else ""
 
     def end(self):
         """Press Ctrl-C; the exit status."""
@@ -103,7 +111,7 @@ def test_a_terminal_shows_rates_who_waits_and_who_is_dead_until_ctrl_c():
             def idle_rows():
                 return rows_of(terminal.screen(), shown_name(ours._segment))
 
-            assert eventually(lambda: [row[-3][-1:] for row in busy_rows()] == ["k", "k"]), "bytes a second, each way"
+            assert eventually(lambda: [before_bar(row)[-1] for row in busy_rows()] == ["k", "k"]), "bytes a second, each way"
             first, second = busy_rows()
             assert (first[3], second[2]) == (str(asking.pid), str(answering.pid))
             assert eventually(lambda: idle_rows()[1:] and idle_rows()[1][-1] == "message"), "it sleeps, waiting for one"
