@@ -278,6 +278,18 @@ def test_a_creator_in_another_pid_namespace_counts_as_alive(segment):
     assert path_of(segment) not in stale_segments()
 
 
+def test_clean_does_not_wait_at_what_is_no_file(foreign):
+    foreign.unlink(missing_ok=True)
+    os.mkfifo(foreign)
+    assert foreign.name not in clean()
+    foreign.unlink()
+    foreign.mkdir()
+    try:
+        assert foreign.name not in clean()
+    finally:
+        foreign.rmdir()
+
+
 def test_clean_removes_what_was_never_signed_once_it_is_old(foreign):
     """A creator killed between the name and the header leaves zeros; one that is at work right now has zeros, too."""
     foreign.write_bytes(bytes(SIZE))

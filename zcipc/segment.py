@@ -211,15 +211,21 @@ def clean() -> list[str]:
 
 def _is_stale(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        if not path.is_file():  # anybody may put something else there, a FIFO to wait at for example
+            return False
+        with open(path, "rb", opener=_opened_at_once) as file:
             header = file.read(_HEADER.size)
             age = time.time() - os.fstat(file.fileno()).st_mtime
-    except (FileNotFoundError, PermissionError):
-        return False  # gone meanwhile, or another user's
+    except OSError:
+        return False  # gone meanwhile, another user's, or replaced
     if not any(header):  # its creator has not come so far as to sign it, or was killed before
         return age > _HALF_MADE_S
     signed = read_header(header)
     return signed is not None and not signed.creator.is_alive()
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _unpacked(memory: bytes | memoryview) -> Header:
