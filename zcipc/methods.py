@@ -234,10 +234,9 @@ def _is_viewed(block, known):
 def _end_loan(loan, drop):
     """Send what was written, or give it up; False, and nothing done, if it is viewed or the channel not open."""
     channel, window = load(loan + BLOCK_CHANNEL), load(loan + BLOCK_WINDOW)
-    # 2: the loan, and the buffer of its views
-    if channel == 0 or _is_viewed(loan, 2) or load(_end_of(channel) + ops.STATE) != ops.OPEN:
-        return False
     end = _end_of(channel)
+    if _is_viewed(loan, 2) or load(end + ops.STATE) != ops.OPEN:  # 2: the loan, and the buffer of its views
+        return False
     close_view(load(loan + BLOCK_BUFFER))
     if drop:
         ops.drop(end, load(window + WINDOW_LENGTH))
@@ -290,10 +289,10 @@ def _open_borrow(borrow):
 def _end_borrow(borrow):
     """Give the message back, and 0; or do nothing and say why: it is VIEWED, or not the only one held."""
     channel, window = load(borrow + BLOCK_CHANNEL), load(borrow + BLOCK_WINDOW)
-    # 3: the borrow, the buffer of its views, and the channel that notes what is read
-    if channel == 0 or _is_viewed(borrow, 3) or load(_end_of(channel) + ops.STATE) != ops.OPEN:
-        return VIEWED
     end = _end_of(channel)
+    # 3: the borrow, the buffer of its views, and the channel that notes what is read
+    if _is_viewed(borrow, 3) or load(end + ops.STATE) != ops.OPEN:
+        return VIEWED
     if load(window + WINDOW_POSITION) == NOT_IN_QUEUE:
         return VIEWED  # by nobody, but there is nothing to give back
     if load(channel + CHANNEL_READING) != window or load(end + ops.HELD) != 1:
@@ -533,6 +532,8 @@ def enter_borrow(self, arguments, count, keywords):
     if count == 0 and channel != 0:
         if load(self + BLOCK_TIMEOUT) == none():
             _peek_patiently(channel)
+            if load(self + BLOCK_CHANNEL) != channel or load(self + BLOCK_WINDOW) == 0:  # another thread has ended the block
+                return call_method(_enter_name(), self, arguments, count, keywords)
         if load(_end_of(channel) + ops.HELD) == 0 and _open_borrow(self) > 0:
             view = _show(self)
             if view == 0:

@@ -93,9 +93,9 @@ class Loan(_View):
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         """Send what was written; drop it if the block raised."""
+        channel = self._channel  # gone if the block has ended already
         if not entries.end_loan(self, kind is not None):
-            window = self.retire()
-            self._channel._end_loan_slowly(window, self.tag, drop=kind is not None)
+            channel._end_loan_slowly(self.retire(), self.tag, drop=kind is not None)
             del self._channel
 
 
@@ -118,10 +118,10 @@ class Borrow(_View):
 
     def __exit__(self, *exception: object) -> None:
         """Give the message back, as soon as nobody looks at it."""
+        channel = self._channel  # gone if the block has ended already
         state = entries.end_borrow(self)
         if state != 0:
-            window = self.retire()
-            self._channel._end_borrow_slowly(window, state)
+            channel._end_borrow_slowly(self.retire(), state)
             del self._channel
 
 
