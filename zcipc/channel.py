@@ -256,7 +256,7 @@ class Channel(End):
     def _unmap(self) -> None:
         for spare in (self._spare_loan, self._spare_borrow):
             if spare is not None:
-                entries.show(spare)  # its buffer must be open to be released for good
+                entries.reopen(spare)
                 spare.retire()
         self._spare_loan = self._spare_borrow = None
         super()._unmap()

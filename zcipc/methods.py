@@ -220,6 +220,12 @@ def _show(block):
     return new_reference(view)
 
 
+@jit
+def _reopen(block):
+    """Open the buffer of a block that is over, with nothing in it: it can be released for good."""
+    open_view(load(block + BLOCK_BUFFER), load(load(block + BLOCK_WINDOW) + WINDOW_ADDRESS), 0)
+
+
 @jit_inline
 def _is_viewed(block, known):
     """Whether anybody looks at a block's window beyond its buffer: through views of that, or arrays that hold the window.
@@ -564,6 +570,7 @@ class _Entries:
     commit: Callable[..., None] = entry(_commit, "OOL", no_result)
     drop: Callable[..., None] = entry(_drop, "OO", no_result)
     show: Callable[..., memoryview] = entry(_show, "O", as_it_is)
+    reopen: Callable[..., None] = entry(_reopen, "O", no_result)
     open_borrow: Callable[..., int] = entry(_open_borrow, "O", new_int)
     end_borrow: Callable[..., int] = entry(_end_borrow, "O", new_int)
     give_back: Callable[..., None] = entry(_give_back, "OLLL", no_result)
