@@ -176,8 +176,8 @@ def test_every_bar_is_about_series_that_its_scenario_measures():
 # --- what they are compared with
 
 
-def _through_the_textbook_queue(pauses):
-    queue = TwoIndexQueue(64, pauses)
+def _through_the_textbook_queue(pauses, slot_bytes):
+    queue = TwoIndexQueue(64, pauses, slot_bytes)
     return durations(
         "the textbook queue",
         lambda: lambda volume: two_index.produce(queue.end(), volume),
@@ -188,8 +188,9 @@ def _through_the_textbook_queue(pauses):
 
 
 @pytest.mark.parametrize("pauses", [1, 32])
-def test_the_textbook_queue_delivers_everything_in_order(pauses):
-    elapsed = measure(_through_the_textbook_queue, pauses)  # raises if anything is missing or out of order
+@pytest.mark.parametrize("slot_bytes", [8, 16])
+def test_the_textbook_queue_delivers_everything_in_order(pauses, slot_bytes):
+    elapsed = measure(_through_the_textbook_queue, pauses, slot_bytes)  # raises if anything is missing or out of order
     assert len(elapsed) == 2
     assert (elapsed > 0).all()
 
