@@ -2,8 +2,8 @@
 
 Both processes hold all of them, and echo on always the same one, or on each in turn.
 
-The limit exchanges the same messages through bare places in shared memory, without queue or connection, each behind a flag; a
-thousand places of one connection's size, all used in turn, are more than the first cache holds, whatever lies in them.
+The limit exchanges the same messages through bare places in shared memory, as far apart as connections and each behind a flag,
+without queue or connection: what memory alone costs when a thousand places are used in turn.
 """
 
 import mmap
