@@ -49,6 +49,8 @@ class _View(Block):
     """A loan or a borrow: its message is read or written in a `with` block."""
 
     __slots__ = ("_buffer", "_channel", "_last_buffer", "_timeout", "_window")
+    _buffer: Any  # the memory view of the block and that of the one before, made by the native methods
+    _last_buffer: Any
 
     def __init__(self, memory: memoryview, readonly: bool) -> None:
         self._window = _new_window(memory, readonly)
