@@ -1,5 +1,6 @@
 """The bench: what its rows and bars say of numbers that are known, its textbook queue, and its command."""
 
+import io
 import json
 import os
 from dataclasses import fields
@@ -7,9 +8,10 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from zcipc import cli
-from zcipc.lab.bench import SCENARIOS, bars, rows, two_index
+from zcipc.lab.bench import SCENARIOS, bars, rows, tables, two_index
 from zcipc.lab.bench.bars import BARS, Bar, Ratio, Slope, Target, ToBest, Value, Where
 from zcipc.lab.bench.rows import Row
 from zcipc.lab.bench.scenario import EFFORTS, Measured, WrongMessage, demand_none, own
@@ -80,6 +82,22 @@ def test_a_ratio_to_two_pipes_is_none():
 def test_rows_keep_the_order_of_the_samples():
     table = samples(("s", "zcipc", "b", 8, "m", 1.0), ("s", "zcipc", "a", 8, "m", 1.0), ("a", "zcipc", "a", 8, "m", 1.0))
     assert [(row.scenario, row.mode) for row in rows.rows(table)] == [("s", "b"), ("s", "a"), ("a", "a")]
+
+
+def test_no_word_of_a_table_is_broken_in_80_columns():
+    console = Console(width=80, file=io.StringIO())
+    console.print(tables.bars_table(bars.judge(BARS, samples(("s", "zcipc", "spin", 8, "m", 1.0)))))
+    series = [
+        (name, entry.system, entry.mode, 1 << 20, "round_trip", 123.4)
+        for name, scenario in SCENARIOS.items()
+        for entry in scenario.series(EFFORTS["smoke"], True)
+    ]
+    for row in rows.rows(samples(*series)):
+        console.print(tables.rows_table(row.scenario, [row]))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    wanted = [bar.what for bar in BARS] + [name.replace("_", " ") for _, system, mode, *_ in series for name in (system, mode)]
+    assert set(" ".join(wanted).split()) <= set(text.split())
 
 
 def test_json_says_null_for_what_is_not_known():
@@ -158,8 +176,8 @@ def test_every_bar_is_about_series_that_its_scenario_measures():
 # --- what they are compared with
 
 
-def _through_the_textbook_queue(pauses):
-    queue = TwoIndexQueue(64, pauses)
+def _through_the_textbook_queue(pauses, slot_bytes):
+    queue = TwoIndexQueue(64, pauses, slot_bytes)
     return durations(
         "the textbook queue",
         lambda: lambda volume: two_index.produce(queue.end(), volume),
@@ -170,8 +188,9 @@ def _through_the_textbook_queue(pauses):
 
 
 @pytest.mark.parametrize("pauses", [1, 32])
-def test_the_textbook_queue_delivers_everything_in_order(pauses):
-    elapsed = measure(_through_the_textbook_queue, pauses)  # raises if anything is missing or out of order
+@pytest.mark.parametrize("slot_bytes", [8, 16])
+def test_the_textbook_queue_delivers_everything_in_order(pauses, slot_bytes):
+    elapsed = measure(_through_the_textbook_queue, pauses, slot_bytes)  # raises if anything is missing or out of order
     assert len(elapsed) == 2
     assert (elapsed > 0).all()
 

@@ -5,6 +5,7 @@ and give back the room the moment they go.
 import gc
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,129 @@ def test_memory_is_unmapped_when_the_last_view_of_a_closed_connection_is_gone(en
 
 def is_mapped(name):
     return name in Path("/proc/self/maps").read_text()
+
+
+def test_a_buffer_that_is_still_named_keeps_no_closed_memory_mapped(ends):
+    left, right = ends
+    with left.loan(8) as first:
+        first[0] = 1
+    with left.loan(8) as second:
+        second[0] = 2
+    with right.borrow() as read:
+        assert read[0] == 1
+    name = left._segment.name
+    left.close()
+    right.close()
+    assert not is_mapped(name)
+    for buffer in (first, second, read):
+        with pytest.raises(ValueError, match="released"):
+            buffer[0]
+
+
+def test_memory_is_unmapped_by_the_thread_that_waited_when_another_closed(ends):
+    left, right = ends
+    name, outcomes = left._segment.name, []
+
+    def receive():
+        try:
+            right.recv_bytes()
+        except Closed:
+            outcomes.append("closed")
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    time.sleep(0.01)  # longer than it spins
+    right.close()
+    thread.join(PATIENCE)
+    left.close()
+    assert outcomes == ["closed"]
+    assert not is_mapped(name)
+
+
+# --- the buffer of one message after the other
+
+
+def passed(left, right, stamp):
+    """A message goes through; the buffers of both sides, open for as long as the caller asks for no more."""
+    with left.loan(8) as sent:
+        sent[:] = bytes([stamp]) * 8
+    with right.borrow() as received:
+        assert bytes(received) == bytes([stamp]) * 8
+        yield sent, received
+
+
+def test_an_old_buffer_stays_invalid_while_later_messages_are_open(ends):
+    left, right = ends
+    old = []
+    for stamp in range(8):
+        for buffers in passed(left, right, stamp):
+            for buffer in old:
+                with pytest.raises(ValueError, match="released"):
+                    buffer[0]
+            old += buffers
+
+
+def test_the_buffers_of_a_loop_are_used_again(ends):
+    left, right = ends
+    seen = set()
+    for stamp in range(50):
+        for _, received in passed(left, right, stamp):
+            seen.add(id(received))
+    assert len(seen) <= 3
+
+
+def test_a_buffer_with_a_weak_reference_is_not_used_again(ends):
+    left, right = ends
+    watched = []
+    for stamp in range(4):
+        for sent, received in passed(left, right, stamp):
+            watched += [weakref.ref(sent), weakref.ref(received)]
+            del sent, received
+    with left.loan(8) as sent:
+        assert all(reference() is not sent for reference in watched)
+
+
+@pytest.mark.parametrize(
+    "look", [memoryview, np.frombuffer, lambda buffer: np.ndarray(8, np.uint8, buffer), lambda buffer: buffer[2:]]
+)
+def test_whatever_way_somebody_looks_the_next_message_goes_elsewhere(ends, look):
+    left, right = ends
+    looks = []
+    for stamp in range(1, 4):
+        with left.loan(8) as buffer:
+            buffer[:] = bytes([stamp]) * 8
+        with right.borrow() as buffer:
+            looks.append(look(buffer))
+    assert [bytes(memoryview(view)[:1])[0] for view in looks] == [1, 2, 3]
+    assert right.statistics().views_alive == 3
+    del looks[1]
+    assert right.statistics().views_alive == 2
+
+
+def test_a_buffer_may_be_released_before_its_block_ends(ends):
+    left, right = ends
+    for stamp in range(3):
+        with left.loan(1) as buffer:
+            buffer[0] = stamp
+            buffer.release()
+        with right.borrow() as buffer:
+            assert buffer[0] == stamp
+            buffer.release()
+
+
+def test_the_hash_of_a_buffer_is_that_of_its_own_message(ends):
+    left, right = ends
+    for content in (b"one", b"other"):
+        left.send_bytes(content)
+        with right.borrow() as buffer:
+            assert hash(buffer) == hash(content)
+
+
+def test_a_block_that_is_ended_twice_says_so(ends):
+    left, right = ends
+    loan, borrow = left.loan(8), right.borrow()
+    for block in (loan, borrow):
+        with block:
+            pass
+        with pytest.raises(AttributeError):
+            block.__exit__(None, None, None)

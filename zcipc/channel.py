@@ -205,7 +205,7 @@ class Channel(End):
 
     def _open_borrow_slowly(self, borrow: Borrow, timeout: float | None) -> None:
         def attempt() -> bool | None:
-            header = self._check(entries.open_borrow(borrow, 0))
+            header = self._check(entries.open_borrow(borrow))
             return self._assemble(borrow) if header == ops.CHUNKED else header > 0 or None
 
         self._wait_for_message(attempt, timeout)
@@ -254,6 +254,10 @@ class Channel(End):
         return self._wait(attempt, sleep, timeout)
 
     def _unmap(self) -> None:
+        for spare in (self._spare_loan, self._spare_borrow):
+            if spare is not None:
+                entries.reopen(spare)
+                spare.retire()
         self._spare_loan = self._spare_borrow = None
         super()._unmap()
 

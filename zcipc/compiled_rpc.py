@@ -18,6 +18,7 @@ from numba import carray, njit
 from zcipc import operations as ops
 from zcipc.compiled import jit
 from zcipc.connection import Connection
+from zcipc.methods import entries
 from zcipc.objects import pointer
 from zcipc.ring import header_length
 
@@ -57,11 +58,11 @@ class CompiledService:
         connection._require_open()
         result = ops.AGAIN
         while result == ops.AGAIN:  # every slice: here a signal is noticed
-            connection._sleepers += 1
+            entries.count_sleepers(connection, 1)
             try:
                 result = self.loop(connection.end, ops.SLICE_NS)
             finally:
-                connection._sleepers -= 1
+                entries.count_sleepers(connection, -1)
         if result == _WRONG_SIZE:
             raise ValueError(f"a request on {connection!r} has not the {self._request_bytes:,} bytes of this service's")
         if result not in (ops.PEER_CLOSED, ops.PEER_DIED):

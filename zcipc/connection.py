@@ -10,10 +10,12 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 import numpy as np
 
 from zcipc import codec
+from zcipc import operations as ops
 from zcipc.annotations import Received, Sent
 from zcipc.channel import Channel
 from zcipc.end import DEFAULT_CAPACITY, KIND, create_segment
 from zcipc.errors import PickleRefused
+from zcipc.methods import entries
 from zcipc.segment import Segment
 from zcipc.waiting import Waiting
 
@@ -69,6 +71,8 @@ class Connection(Channel, Generic[Sent, Received]):
             frame = codec.encode_pickle(data, buffers)
         if frame.size > self._longest:
             self._send_parts(frame.pieces(), frame.size, frame.tag, timeout)
+            return
+        if len(frame.parts) == 1 and entries.send_frame(self, frame.head, *frame.parts[0], frame.tag) == ops.DONE:
             return
         with self._loan_tagged(frame.size, timeout, frame.tag) as buffer:
             frame.write(buffer)

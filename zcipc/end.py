@@ -90,7 +90,6 @@ class End(Displayed, Handle):
             raise CorruptSegment(f"{segment.name} has queues of {self._capacity:,} bytes, which no channel has")
         self._shared = False  # another process may hold this end too, and use it first
         self._next_look = 0.0  # when to look whether the peer's process lives; also for those who poll and never wait
-        self._sleepers = 0  # threads that wait without the interpreter lock: the memory must stay mapped
         self._longest: int = ring.max_message.py_func(self._capacity)
         self._lent: deque[Kept] = deque()  # messages sent but still viewed here, oldest first
         self._reading: Any = None  # the window of an open block that was opened while no other message was held
@@ -120,8 +119,7 @@ class End(Displayed, Handle):
         """Leave. The other end receives what was sent and then `Closed`; so does a thread that waits here. Idempotent."""
         entries.close(self, self._shared)
         self._stop_watching()
-        if not self._sleepers:
-            self._unmap()
+        self._unmap_unless_used()
 
     @property
     def closed(self) -> bool:
@@ -208,13 +206,7 @@ class End(Displayed, Handle):
             if deadline is not None and now >= deadline:
                 raise TimedOut(f"nothing happened on {self._label()} within {timeout:g} s")
             limit = self._next_look if deadline is None else min(self._next_look, deadline)
-            self._sleepers += 1
-            try:
-                sleep(max(int((limit - now) * _NS_PER_S), 1))
-            finally:
-                self._sleepers -= 1
-                if self.closed and not self._sleepers:
-                    self._unmap()
+            sleep(max(int((limit - now) * _NS_PER_S), 1))
             self._require_open()
 
     def _check(self, result: int) -> int:
@@ -242,6 +234,7 @@ class End(Displayed, Handle):
                 if self._get(ops.STATE) == ops.FRESH:  # no other thread was first
                     self._open()
         elif state == ops.SHUT:
+            self._unmap_unless_used()
             raise Closed(f"{self!r} was closed here")
         else:
             raise PermissionDenied(
@@ -341,6 +334,11 @@ class End(Displayed, Handle):
         if over:
             held = self._borrowed if self._reading is None else [self._reading, *self._borrowed]
             entries.give_back(self, len(over), len(held), min((one.position for one in held), default=0))
+
+    def _unmap_unless_used(self) -> None:
+        """Of a closed end: by a thread that waits, which then comes here."""
+        if not self._get(ops.SLEEPERS):
+            self._unmap()
 
     def _unmap(self) -> None:
         if self._unmapped:

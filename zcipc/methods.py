@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from zcipc import operations as ops
 from zcipc import ring
-from zcipc.atomics import WORD, fence, futex_wake, load, store
+from zcipc.atomics import WORD, fence, futex_wake, load, memcpy, store
 from zcipc.compiled import jit, jit_inline
 from zcipc.doorbell import EVENT, FIFO, find_door, forget_door
 from zcipc.native import (
@@ -23,30 +23,33 @@ from zcipc.native import (
     WINDOW_ADDRESS,
     WINDOW_LENGTH,
     WINDOW_POSITION,
-    WINDOW_VIEWS,
     Method,
     as_it_is,
     c_string,
     call_method,
     clear_error,
     clear_slot,
+    close_view,
+    closed_views,
     data_of_bytes,
+    drop_reference,
     entry,
     get_buffer,
+    has_other_owners,
     is_bytes,
+    is_only_view,
     length_from,
     new_bool,
     new_bytes,
     new_int,
     new_none,
     new_reference,
-    new_view,
     no_result,
     none,
+    open_view,
     py_buffer,
     references,
     release_buffer,
-    release_view,
     restore_thread,
     save_thread,
     set_slot,
@@ -66,13 +69,15 @@ VIEWED, HELD_BY_OTHERS = 1, 2
 NOT_IN_QUEUE = -1  # position of a message that was too large for the queue, and was put together elsewhere
 
 _PYBUF_SIMPLE = 0
+_PYBUF_ANY_CONTIGUOUS = 0x80 | 0x10 | 0x08  # in one row, whatever the order of its dimensions
+_MOST_COPIED = 2 << 20  # bytes, under the interpreter lock: as long as a spin
 _send_bytes_name, _recv_bytes_name = c_string("_send_bytes"), c_string("_recv_bytes")
 _loan_name, _borrow_name = c_string("_loan"), c_string("_borrow")
 _enter_name, _exit_name = c_string("_enter"), c_string("_exit")
 
 # Slots: offsets in the object. They lie behind the words of the base class, in the order of their names.
 CHANNEL_READING, CHANNEL_SPARE_BORROW, CHANNEL_SPARE_LOAN = (HANDLE_SLOTS + place * WORD for place in range(3))
-BLOCK_BUFFER, BLOCK_CHANNEL, BLOCK_TIMEOUT, BLOCK_WINDOW = (BLOCK_SLOTS + place * WORD for place in range(4))
+BLOCK_BUFFER, BLOCK_CHANNEL, BLOCK_LAST_BUFFER, BLOCK_TIMEOUT, BLOCK_WINDOW = (BLOCK_SLOTS + place * WORD for place in range(5))
 
 
 @jit_inline
@@ -106,15 +111,12 @@ def send_bytes(self, arguments, count, keywords):
 @cfunction(Method)
 def recv_bytes(self, arguments, count, keywords):
     """`Channel.recv_bytes()`, where a message is there within a spin."""
-    end = _end_of(self)
     if count == 0 and keywords == 0:
-        header, payload = ops.peek(end)
-        if payload == ops.AGAIN:
-            header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
+        header, payload = _peek_patiently(self)
         if header != 0 and not ops.is_chunk(header):
             message = new_bytes(payload, ring.header_length(header))
             if message != 0:  # else no memory: the message stays in the queue
-                ops.skip(end, header)
+                ops.skip(_end_of(self), header)
             return message
     return call_method(_recv_bytes_name(), self, arguments, count, keywords)
 
@@ -125,6 +127,27 @@ def recv_bytes(self, arguments, count, keywords):
 @jit
 def _send(channel, data, tag):
     return _send_object(_end_of(channel), data, tag)
+
+
+@jit
+def _send_frame(channel, head, start, data, tag):
+    """`try_send` of the `bytes` at `head` and, from byte `start` on, of what is in the object at `data`.
+
+    AGAIN if that does not lie in one row, or copying it would keep other threads waiting.
+    """
+    end, buffer = _end_of(channel), py_buffer()
+    if get_buffer(data, buffer, _PYBUF_ANY_CONTIGUOUS) != 0:
+        clear_error()
+        return ops.AGAIN
+    address, length = load(buffer), load(buffer + 2 * WORD)
+    payload = ops.AGAIN if length > _MOST_COPIED else ops.try_claim(end, start + length)
+    if payload > 0:
+        head_address, head_length = data_of_bytes(head)
+        memcpy(payload, head_address, head_length)
+        memcpy(payload + start, address, length)
+        ops.commit(end, start + length, tag)
+    release_buffer(buffer)
+    return min(payload, ops.DONE)
 
 
 @jit
@@ -176,20 +199,51 @@ def _point(window, address, length, position):
     store(window + WINDOW_POSITION, position)
 
 
+@jit
+def _show(block):
+    """A new reference to a `memoryview` of the block's window; 0 with an exception set if there is no memory.
+
+    It serves again when its block is over. Of two, because in a loop the name of the last one still holds it.
+    """
+    window, view, last = load(block + BLOCK_WINDOW), load(block + BLOCK_BUFFER), load(block + BLOCK_LAST_BUFFER)
+    if view == 0 or has_other_owners(view):
+        view, last = last, view
+        if view == 0 or has_other_owners(view):
+            drop_reference(view)
+            drop_reference(last)
+            view, last = closed_views(window)
+        store(block + BLOCK_BUFFER, view)
+        store(block + BLOCK_LAST_BUFFER, last)
+        if view == 0:
+            return 0
+    open_view(view, load(window + WINDOW_ADDRESS), load(window + WINDOW_LENGTH))
+    return new_reference(view)
+
+
+@jit
+def _reopen(block):
+    """Open the buffer of a block that is over, with nothing in it: it can be released for good."""
+    open_view(load(block + BLOCK_BUFFER), load(load(block + BLOCK_WINDOW) + WINDOW_ADDRESS), 0)
+
+
 @jit_inline
-def _is_viewed(window, known):
-    """Whether anybody has the window but the `known` who hold a reference: a view, or an array that keeps it without one."""
-    return load(window + WINDOW_VIEWS) != 0 or references(window) > known
+def _is_viewed(block, known):
+    """Whether anybody looks at a block's window beyond its buffer: through views of that, or arrays that hold the window.
+
+    `known` is how many references to it there are else.
+    """
+    view = load(block + BLOCK_BUFFER)
+    return view == 0 or not is_only_view(view) or references(load(block + BLOCK_WINDOW)) > known
 
 
 @jit
 def _end_loan(loan, drop):
-    """Send what was written, or give it up; False, and only the buffer released, if it is viewed or the channel not open."""
+    """Send what was written, or give it up; False, and nothing done, if it is viewed or the channel not open."""
     channel, window = load(loan + BLOCK_CHANNEL), load(loan + BLOCK_WINDOW)
     end = _end_of(channel)
-    release_view(window, loan, BLOCK_BUFFER)
-    if _is_viewed(window, 1) or load(end + ops.STATE) != ops.OPEN:  # 1: the loan
+    if _is_viewed(loan, 2) or load(end + ops.STATE) != ops.OPEN:  # 2: the loan, and the buffer of its views
         return False
+    close_view(load(loan + BLOCK_BUFFER))
     if drop:
         ops.drop(end, load(window + WINDOW_LENGTH))
     else:
@@ -215,16 +269,14 @@ def _drop(channel, window):
 
 
 @jit
-def _open_borrow(borrow, spin_ns):
-    """Point the window at the next message, after a spin at most, and hold it; its header, the result of `peek`, or CHUNKED.
+def _open_borrow(borrow):
+    """Point the window at the next message and hold it; its header, the result of `peek`, or CHUNKED.
 
     If no other message is held, the channel notes the window as the one that is read.
     """
     channel, window = load(borrow + BLOCK_CHANNEL), load(borrow + BLOCK_WINDOW)
     end = _end_of(channel)
     header, payload = ops.peek(end)
-    if payload == ops.AGAIN and spin_ns > 0:
-        header, payload = ops.spin_and_peek(end, min(spin_ns, load(end + ops.SPIN_NS)))
     if header == 0:
         return payload
     if ops.is_chunk(header):
@@ -241,21 +293,29 @@ def _open_borrow(borrow, spin_ns):
 
 @jit
 def _end_borrow(borrow):
-    """Give the message back, and 0; or only release the buffer, and say why: it is VIEWED, or not the only one held."""
+    """Give the message back, and 0; or do nothing and say why: it is VIEWED, or not the only one held."""
     channel, window = load(borrow + BLOCK_CHANNEL), load(borrow + BLOCK_WINDOW)
     end = _end_of(channel)
-    release_view(window, borrow, BLOCK_BUFFER)
-    if _is_viewed(window, 2) or load(end + ops.STATE) != ops.OPEN:  # 2: the borrow, and the channel that notes what is read
+    # 3: the borrow, the buffer of its views, and the channel that notes what is read
+    if _is_viewed(borrow, 3) or load(end + ops.STATE) != ops.OPEN:
         return VIEWED
     if load(window + WINDOW_POSITION) == NOT_IN_QUEUE:
         return VIEWED  # by nobody, but there is nothing to give back
     if load(channel + CHANNEL_READING) != window or load(end + ops.HELD) != 1:
         return HELD_BY_OTHERS
+    close_view(load(borrow + BLOCK_BUFFER))
+    _release_only(channel)
+    _spare(borrow, channel, CHANNEL_SPARE_BORROW)
+    return 0
+
+
+@jit
+def _release_only(channel):
+    """Give the only message held back."""
+    end = _end_of(channel)
     set_slot(channel, CHANNEL_READING, none())
     store(end + ops.HELD, 0)
     ops.release(end, load(end + ops.CONSUMER + ring.POSITION))
-    _spare(borrow, channel, CHANNEL_SPARE_BORROW)
-    return 0
 
 
 @jit
@@ -285,15 +345,12 @@ def _peek(channel):
 @jit
 def _recv_plain(channel):
     """The next message, if it is of tag 0 and there within a spin as `recv_bytes` does it; else None."""
-    end = _end_of(channel)
-    header, payload = ops.peek(end)
-    if payload == ops.AGAIN:
-        header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
+    header, payload = _peek_patiently(channel)
     if header == 0 or ring.header_tag(header) != 0:
         return new_none()
     message = new_bytes(payload, ring.header_length(header))
     if message != 0:
-        ops.skip(end, header)
+        ops.skip(_end_of(channel), header)
     return message
 
 
@@ -304,21 +361,50 @@ def _is_closed(channel):
 
 
 @jit
+def _count_sleepers(channel, more):
+    """So many threads more, or fewer, use the shared memory without the interpreter lock."""
+    sleepers = _end_of(channel) + ops.SLEEPERS
+    store(sleepers, load(sleepers) + more)
+
+
+@jit
 def _await_message(channel, limit_ns):
     end = _end_of(channel)
     if load(end + ops.STATE) == ops.OPEN:  # else another thread has closed it, and unmapped it
+        _count_sleepers(channel, 1)
         thread = save_thread()
         ops.await_message(end, limit_ns)
         restore_thread(thread)
+        _count_sleepers(channel, -1)
 
 
 @jit
 def _await_room(channel, length, limit_ns):
     end = _end_of(channel)
     if load(end + ops.STATE) == ops.OPEN:
+        _count_sleepers(channel, 1)
         thread = save_thread()
         ops.await_room(end, length, limit_ns)
         restore_thread(thread)
+        _count_sleepers(channel, -1)
+
+
+@jit
+def _peek_patiently(channel):
+    """`peek` after a spin under the interpreter lock and one wait without it; what else may have happened, Python finds out.
+
+    Where a message is long in coming, or large, the way through Python would come after its arrival.
+    """
+    end = _end_of(channel)
+    header, payload = ops.peek(end)
+    if payload == ops.AGAIN:
+        header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
+        if payload == ops.AGAIN:
+            new_reference(channel)  # whoever lent it to us may let it go while other threads run
+            _await_message(channel, ops.SLICE_NS)
+            header, payload = ops.peek(end)
+            drop_reference(channel)
+    return header, payload
 
 
 @jit
@@ -428,12 +514,11 @@ def borrow(self, arguments, count, keywords):
 @cfunction(Method)
 def enter_loan(self, arguments, count, keywords):
     """`Loan.__enter__()`, where there is room."""
-    if count == 0 and load(self + BLOCK_CHANNEL) != 0 and _open_loan(self) > 0:
-        view = new_view(load(self + BLOCK_WINDOW))
-        if view != 0:
-            set_slot(self, BLOCK_BUFFER, view)
-        else:
-            _end_loan(self, 1)
+    channel = load(self + BLOCK_CHANNEL)
+    if count == 0 and channel != 0 and _open_loan(self) > 0:
+        view = _show(self)
+        if view == 0:
+            _drop(channel, load(self + BLOCK_WINDOW))
         return view
     return call_method(_enter_name(), self, arguments, count, keywords)
 
@@ -450,14 +535,15 @@ def exit_loan(self, arguments, count, keywords):
 def enter_borrow(self, arguments, count, keywords):
     """`Borrow.__enter__()`, where a message is there within a spin and no other is held."""
     channel = load(self + BLOCK_CHANNEL)
-    if count == 0 and channel != 0 and load(_end_of(channel) + ops.HELD) == 0:
-        spin_ns = ops.FOREVER if load(self + BLOCK_TIMEOUT) == none() else 0
-        if _open_borrow(self, spin_ns) > 0:
-            view = new_view(load(self + BLOCK_WINDOW))
-            if view != 0:
-                set_slot(self, BLOCK_BUFFER, view)
-            else:
-                _end_borrow(self)
+    if count == 0 and channel != 0:
+        if load(self + BLOCK_TIMEOUT) == none():
+            _peek_patiently(channel)
+            if load(self + BLOCK_CHANNEL) != channel or load(self + BLOCK_WINDOW) == 0:  # another thread has ended the block
+                return call_method(_enter_name(), self, arguments, count, keywords)
+        if load(_end_of(channel) + ops.HELD) == 0 and _open_borrow(self) > 0:
+            view = _show(self)
+            if view == 0:
+                _release_only(channel)
             return view
     return call_method(_enter_name(), self, arguments, count, keywords)
 
@@ -474,6 +560,7 @@ class _Entries:
     """The compiled functions that the interpreter calls, past numba's dispatcher."""
 
     send: Callable[..., int] = entry(_send, "OOL", new_int)
+    send_frame: Callable[..., int] = entry(_send_frame, "OOLOL", new_int)
     send_chunk: Callable[..., int] = entry(_send_chunk, "OOL", new_int)
     end_stream: Callable[..., None] = entry(_end_stream, "O", no_result)
     take_chunk: Callable[..., int] = entry(_take_chunk, "OLL", new_int)
@@ -482,12 +569,15 @@ class _Entries:
     end_loan: Callable[..., bool] = entry(_end_loan, "OL", new_bool)
     commit: Callable[..., None] = entry(_commit, "OOL", no_result)
     drop: Callable[..., None] = entry(_drop, "OO", no_result)
-    open_borrow: Callable[..., int] = entry(_open_borrow, "OL", new_int)
+    show: Callable[..., memoryview] = entry(_show, "O", as_it_is)
+    reopen: Callable[..., None] = entry(_reopen, "O", no_result)
+    open_borrow: Callable[..., int] = entry(_open_borrow, "O", new_int)
     end_borrow: Callable[..., int] = entry(_end_borrow, "O", new_int)
     give_back: Callable[..., None] = entry(_give_back, "OLLL", no_result)
     peek: Callable[..., int] = entry(_peek, "O", new_int)
     recv_plain: Callable[..., bytes | None] = entry(_recv_plain, "O", as_it_is)
     is_closed: Callable[..., bool] = entry(_is_closed, "O", new_bool)
+    count_sleepers: Callable[..., None] = entry(_count_sleepers, "OL", no_result)
     await_message: Callable[..., None] = entry(_await_message, "OL", no_result)
     await_room: Callable[..., None] = entry(_await_room, "OLL", no_result)
     open_end: Callable[..., None] = entry(_open_end, "OLL", no_result)

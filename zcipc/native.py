@@ -5,12 +5,13 @@ is a struct of plain words behind the object header, so compiled code that has t
 
 - `Handle`, a base class with one word for the address of what the object stands for;
 - `Block`, a base class for what a `with` block is entered by, with words for its message;
-- `window_type`, a part of memory that Python sees through the buffer interface, with a count of who looks;
+- `window_type`, a part of memory that Python sees through the buffer interface;
+- `open_view` and `close_view`, for a `memoryview` that serves one message after the other;
 - `entry`, a compiled function that the interpreter calls;
 - `accelerate`, which puts a compiled function in front of a Python method: it does the common case, or else calls the method.
 
-Source of the numbers and layouts: Include/typeslots.h, methodobject.h, structmember.h, object.h and cpython/bytesobject.h of
-CPython 3.11 to 3.13.
+Source of the numbers and layouts: Include/typeslots.h, methodobject.h, structmember.h, object.h, cpython/bytesobject.h and
+cpython/memoryobject.h of CPython 3.11 to 3.13.
 """
 
 import ctypes
@@ -37,7 +38,7 @@ _BASE_TYPE = 1 << 10
 _VERSION_TAG = 1 << 18
 _FASTCALL_WITH_KEYWORDS = 0x0080 | 0x0002
 _LONG_LONG = 17
-_END_OF_SLOTS, _GETBUFFER, _RELEASEBUFFER, _MEMBERS = 0, 1, 2, 72
+_END_OF_SLOTS, _GETBUFFER, _MEMBERS = 0, 1, 72
 
 _PY_BUFFER_WORDS = 10  # its first three are address, exporter, length
 _PYBUF_SIMPLE = 0
@@ -51,10 +52,9 @@ restore_thread = types.ExternalFunction("PyEval_RestoreThread", void(int64))
 clear_error = types.ExternalFunction("PyErr_Clear", void())
 _increase = types.ExternalFunction("Py_IncRef", void(int64))
 _decrease = types.ExternalFunction("Py_DecRef", void(int64))
+_memory_view = types.ExternalFunction("PyMemoryView_FromObject", int64(int64))
 _intern = types.ExternalFunction("PyUnicode_InternFromString", int64(int64))
 _call_method = types.ExternalFunction("PyObject_VectorcallMethod", int64(int64, int64, int64, int64))
-_vectorcall = types.ExternalFunction("PyObject_Vectorcall", int64(int64, int64, int64, int64))
-_memory_view = types.ExternalFunction("PyMemoryView_FromObject", int64(int64))
 _tuple_size = types.ExternalFunction("PyTuple_Size", int64(int64))
 _error_occurred = types.ExternalFunction("PyErr_Occurred", int64())
 _bad_argument = types.ExternalFunction("PyErr_BadArgument", int32())
@@ -161,8 +161,9 @@ def append_pair(items, number, obj):
 
 @jit_inline
 def drop_reference(obj):
-    """One reference to `obj` less."""
-    _decrease(obj)
+    """One reference less to `obj`, if it is not 0."""
+    if obj != 0:
+        _decrease(obj)
 
 
 @jit_inline
@@ -199,7 +200,7 @@ def set_slot(obj, slot, value):
     """Let the slot of an object, at an offset, hold a new reference to `value` in place of what it held."""
     before = load(obj + slot)
     store(obj + slot, new_reference(value))
-    _decrease_if_any(before)
+    drop_reference(before)
 
 
 @jit_inline
@@ -207,13 +208,7 @@ def clear_slot(obj, slot):
     """Empty the slot of an object, as `del` does."""
     before = load(obj + slot)
     store(obj + slot, 0)
-    _decrease_if_any(before)
-
-
-@jit_inline
-def _decrease_if_any(obj):
-    if obj != 0:
-        _decrease(obj)
+    drop_reference(before)
 
 
 @jit
@@ -319,47 +314,77 @@ else:
 WINDOW_ADDRESS = OBJECT_HEADER
 WINDOW_LENGTH = OBJECT_HEADER + 1 * WORD
 WINDOW_READONLY = OBJECT_HEADER + 2 * WORD
-WINDOW_VIEWS = OBJECT_HEADER + 3 * WORD  # memory views that were made over it and are alive, with all that was made over them
-WINDOW_POSITION = OBJECT_HEADER + 4 * WORD  # where its message lies in the queue
-_WINDOW_RELEASE = OBJECT_HEADER + 5 * WORD  # address of `memoryview.release`, which nobody can take away
+WINDOW_POSITION = OBJECT_HEADER + 3 * WORD  # where its message lies in the queue
 
 
 @cfunction(int32(int64, int64, int32))
 def _window_get(window, view, flags):
     address, length = load(window + WINDOW_ADDRESS), load(window + WINDOW_LENGTH)
-    status = _fill_info(view, window, address, length, int32(load(window + WINDOW_READONLY)), flags)
-    if status == 0:
-        store(window + WINDOW_VIEWS, load(window + WINDOW_VIEWS) + 1)
-    return status
-
-
-@cfunction(void(int64, int64))
-def _window_release(window, _view):
-    store(window + WINDOW_VIEWS, load(window + WINDOW_VIEWS) - 1)
+    return _fill_info(view, window, address, length, int32(load(window + WINDOW_READONLY)), flags)
 
 
 @functools.cache
 def window_type() -> type:
     """The base class of windows, with their words as attributes. Compiled when it is first wanted."""
-    slots = {_GETBUFFER: _window_get.address, _RELEASEBUFFER: _window_release.address}
-    return _new_type("Window", ("address", "length", "readonly", "views", "position", "release"), slots)
+    return _new_type("Window", ("address", "length", "readonly", "position"), {_GETBUFFER: _window_get.address})
 
 
-@jit_inline
-def new_view(window):
-    """A new `memoryview` of a window, or 0 with an exception set."""
-    return _memory_view(window)
+# The words of a `memoryview` of bytes, and of the object that it shares with all views made of it: offsets in the objects.
+_VIEW_SHARED = 3 * WORD
+_VIEW_HASH = 4 * WORD
+_VIEW_FLAGS = 5 * WORD
+_VIEW_EXPORTS = 6 * WORD
+_VIEW_ADDRESS = 7 * WORD
+_VIEW_LENGTH = 9 * WORD
+_VIEW_WEAK_REFERENCES = 17 * WORD
+_VIEW_SHAPE = 18 * WORD
+_SHARED_EXPORTS = 3 * WORD
+_RELEASED = 1
+_UNKNOWN_HASH = -1
 
 
 @jit
-def release_view(window, obj, slot):
-    """Release the `memoryview` of a window in the slot of an object, if nothing was made over it, and empty the slot."""
-    if load(obj + slot) != 0:
-        result = _vectorcall(load(window + _WINDOW_RELEASE), obj + slot, 1, 0)
-        if result == 0:  # something was, and keeps the window
-            clear_error()
-        _decrease_if_any(result)
-        clear_slot(obj, slot)
+def closed_views(exporter):
+    """Two new views of one buffer of an object, both closed; or (0, 0) with an exception set."""
+    first = _memory_view(exporter)
+    second = 0 if first == 0 else _memory_view(first)
+    if second == 0:
+        drop_reference(first)
+        return 0, 0
+    close_view(first)
+    close_view(second)
+    return first, second
+
+
+@jit_inline
+def has_other_owners(view):
+    """Whether anybody but the one who asks could see a closed `memoryview` being opened again."""
+    return references(view) != 1 or load(view + _VIEW_WEAK_REFERENCES) != 0
+
+
+@jit_inline
+def open_view(view, address, length):
+    """Let a closed `memoryview` show other bytes, as if it were a new one. All others of its buffer must be closed."""
+    store(view + _VIEW_ADDRESS, address)
+    store(view + _VIEW_LENGTH, length)
+    store(view + _VIEW_SHAPE, length)
+    store(view + _VIEW_HASH, _UNKNOWN_HASH)
+    store(view + _VIEW_FLAGS, load(view + _VIEW_FLAGS) & ~_RELEASED)
+    store(load(view + _VIEW_SHARED) + _SHARED_EXPORTS, 1)
+
+
+@jit_inline
+def is_only_view(view):
+    """Whether a `memoryview` is open, the only open one of its buffer, and nothing was made over it."""
+    is_released = load(view + _VIEW_FLAGS) & _RELEASED != 0
+    return not is_released and load(view + _VIEW_EXPORTS) == 0 and load(load(view + _VIEW_SHARED) + _SHARED_EXPORTS) == 1
+
+
+@jit_inline
+def close_view(view):
+    """Release the only view of a buffer as `memoryview.release` does, but keep the buffer."""
+    store(view + _VIEW_FLAGS, load(view + _VIEW_FLAGS) | _RELEASED)
+    store(load(view + _VIEW_SHARED) + _SHARED_EXPORTS, 0)
 
 
 # --- methods

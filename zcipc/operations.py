@@ -15,6 +15,7 @@ Results below zero say why nothing happened: AGAIN, CORRUPT, PEER_CLOSED, PEER_D
 from zcipc import ring, seats
 from zcipc.atomics import WORD, clock, load, load_acquire, memcpy, store
 from zcipc.compiled import jit, jit_inline
+from zcipc.doorbell import DOORBELL_BYTES
 from zcipc.peer import has_ended
 from zcipc.ring import (
     CAPACITY,
@@ -51,6 +52,7 @@ PEER_SEAT = STATE + 3 * WORD  # address of the peer's seat in shared memory; its
 HELD = STATE + 4 * WORD  # messages that are being read in place
 NAMESPACE = STATE + 5 * WORD  # of this process's pid; in another one the peer's number says nothing
 DOORBELL = STATE + 6 * WORD  # see doorbell.py; its first word is 0 while the end is not watched
+SLEEPERS = DOORBELL + DOORBELL_BYTES  # threads that wait without the interpreter lock: the memory must stay mapped
 END_WORDS = 3 * LINE // WORD
 
 # States of an end.

@@ -30,7 +30,7 @@ from zcipc.compiled import jit, jit_inline
 LINE = 128  # bytes
 
 # The control lines of a queue: offsets in shared memory.
-TAIL = 0 * LINE  # written by the producer, for onlookers
+TAIL = 0 * LINE  # written by the producer, for onlookers, and a consumer that waits in a stream
 HEAD = 1 * LINE  # written by the consumer: all before it is released
 CONSUMER_BELL = 2 * LINE  # what a producer looks at after a commit (see waiting.py); nearly always 0, so both sides cache it
 PRODUCER_BELL = 3 * LINE  # what a consumer looks at after a release

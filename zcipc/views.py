@@ -1,10 +1,11 @@
 """Messages written and read in place: `Loan` and `Borrow`, and their memory while somebody still looks at it.
 
 The buffer of a `with` block is a view of a *window*. When the block ends the buffer is released, and normally nobody else has
-the window: it serves the next message. If an array or another view made over it lives on, so does the window, and its bytes
+the window: both serve the next message. If an array or another view made over it lives on, so does the window, and its bytes
 are `Kept` until it is gone.
 """
 
+import contextlib
 import functools
 import weakref
 from types import TracebackType
@@ -30,7 +31,7 @@ def _window_class() -> Any:
 
 def _new_window(memory: memoryview, readonly: bool) -> Any:
     window = _window_class()()
-    window.memory, window.readonly, window.release = memoryview(memory), readonly, id(memoryview.release)
+    window.memory, window.readonly = memoryview(memory), readonly
     return window
 
 
@@ -47,7 +48,9 @@ class Kept(NamedTuple):
 class _View(Block):
     """A loan or a borrow: its message is read or written in a `with` block."""
 
-    __slots__ = ("_buffer", "_channel", "_timeout", "_window")
+    __slots__ = ("_buffer", "_channel", "_last_buffer", "_timeout", "_window")
+    _buffer: Any  # the memory view of the block and that of the one before, made by the native methods
+    _last_buffer: Any
 
     def __init__(self, memory: memoryview, readonly: bool) -> None:
         self._window = _new_window(memory, readonly)
@@ -58,6 +61,15 @@ class _View(Block):
         self.length: int = length
         self.tag: int = tag
         return self
+
+    def retire(self) -> Any:
+        """Its window, which it gives up, as somebody may still look at it."""
+        with contextlib.suppress(BufferError):  # something was made over the buffer, and keeps the window
+            self._buffer.release()
+        self._buffer = self._last_buffer = None
+        window = self._window
+        del self._window
+        return window
 
     def __repr__(self) -> str:
         channel = getattr(self, "_channel", None)  # there until the block ends
@@ -75,19 +87,17 @@ class Loan(_View):
         window.length = -1
         try:
             channel._open_loan_slowly(self, self.length, self._timeout)
-            self._buffer = memoryview(window)
+            return entries.show(self)
         except BaseException:
             if window.length >= 0:  # claimed, and then came a signal
                 entries.drop(channel, window)
             raise
-        return self._buffer
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         """Send what was written; drop it if the block raised."""
+        channel = self._channel  # gone if the block has ended already
         if not entries.end_loan(self, kind is not None):
-            window = self._window
-            del self._window
-            self._channel._end_loan_slowly(window, self.tag, drop=kind is not None)
+            channel._end_loan_slowly(self.retire(), self.tag, drop=kind is not None)
             del self._channel
 
 
@@ -102,20 +112,18 @@ class Borrow(_View):
         window.length = -1
         try:
             channel._open_borrow_slowly(self, self._timeout)
-            self._buffer = memoryview(window)
+            return entries.show(self)
         except BaseException:
             if window.length >= 0:  # held, and then came a signal
                 channel._end_borrow_slowly(window, HELD_BY_OTHERS)
             raise
-        return self._buffer
 
     def __exit__(self, *exception: object) -> None:
         """Give the message back, as soon as nobody looks at it."""
+        channel = self._channel  # gone if the block has ended already
         state = entries.end_borrow(self)
         if state != 0:
-            window = self._window
-            del self._window
-            self._channel._end_borrow_slowly(window, state)
+            channel._end_borrow_slowly(self.retire(), state)
             del self._channel
 
 

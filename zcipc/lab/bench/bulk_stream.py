@@ -6,6 +6,8 @@ core to core as it does through a queue; the reader starts half a round away fro
 
 How many bytes a round has decides much, so a ratio holds for this one. Within the second cache both are slow; at twice the
 round chosen here the reader without a queue, far behind, is much faster than that of a queue, which is close behind.
+
+So a third series has the reader close behind, as a queue does and with as many buffers: a flag each way and nothing else.
 """
 
 import functools
@@ -17,13 +19,13 @@ from numba import int64, types
 
 import zcipc
 from zcipc import operations as ops
-from zcipc.atomics import clock, compiler_fence, store
+from zcipc.atomics import clock, compiler_fence, load, load_acquire, pause, store, store_release
 from zcipc.compiled import entry_point, jit
 from zcipc.lab.bench.scenario import LIMIT, Effort, Measured, Scenario, Series, own
 from zcipc.lab.bench.stream import Consume, Produce, durations, opened
 from zcipc.lab.launch import shared_array
 from zcipc.lab.payload import fill, is_whole
-from zcipc.ring import header_length
+from zcipc.ring import HEADER, LINE, header_length
 from zcipc.segment import mapping_address
 
 SIZES = tuple(64 << 10 << 2 * step for step in range(5))  # bytes, 64 KiB to 16 MiB
@@ -71,10 +73,39 @@ def _read_all(buffers, number, size, found, volume):
     return 0, clock()
 
 
+@jit
+def _write_in_turn(flags, buffers, number, size, volume):
+    """As `_write_all`, but wait until a buffer has been read, and say that it is written."""
+    count = load(flags)
+    start = clock()
+    for stamp in range(volume):
+        while count - load_acquire(flags + LINE) == number:  # ACQUIRE pairs with the RELEASE in _read_in_turn()
+            pause()
+        fill(buffers + count % number * size, size, stamp)
+        count += 1
+        store_release(flags, count)  # RELEASE pairs with the ACQUIRE in _read_in_turn()
+    return start
+
+
+@jit
+def _read_in_turn(flags, buffers, number, size, volume):
+    failures = 0
+    count = load(flags + LINE)
+    for stamp in range(volume):
+        while load_acquire(flags) == count:  # ACQUIRE pairs with the RELEASE in _write_in_turn()
+            pause()
+        failures += not is_whole(buffers + count % number * size, size, stamp)
+        count += 1
+        store_release(flags + LINE, count)  # RELEASE pairs with the ACQUIRE in _write_in_turn()
+    return failures, clock()
+
+
 _send = entry_point(_send_all, int64(int64, int64, int64))
 _receive = entry_point(_receive_all, _TIMES(int64, int64, int64))
 _write = entry_point(_write_all, int64(int64, int64, int64, int64))
 _read = entry_point(_read_all, _TIMES(int64, int64, int64, int64, int64))
+_write_next = entry_point(_write_in_turn, int64(int64, int64, int64, int64, int64))
+_read_next = entry_point(_read_in_turn, _TIMES(int64, int64, int64, int64, int64))
 
 
 def _zcipc(size: int, volume: int, blocks: int) -> list[Measured]:
@@ -102,6 +133,20 @@ def _without_queue(size: int, volume: int, blocks: int) -> list[Measured]:
     )
 
 
+def _in_turn(size: int, volume: int, blocks: int) -> list[Measured]:
+    memory = mmap.mmap(-1, 2 * LINE + _round_bytes(size))
+    flags = mapping_address(memory)
+    buffers = flags, flags + 2 * LINE, _round_bytes(size) // (size + HEADER), size
+    return _rate(
+        "buffers in turn",
+        size,
+        lambda: functools.partial(_write_next, *buffers),
+        lambda: functools.partial(_read_next, *buffers),
+        volume,
+        blocks,
+    )
+
+
 def _round_bytes(size: int) -> int:
     return max(_ROUND * size, _SMALLEST_ROUND_BYTES)
 
@@ -117,7 +162,11 @@ def _series(effort: Effort, _peers: bool) -> Sequence[Series]:
     return [
         own(system, "compiled", mode, task, size, max(effort.stream_bytes // size, 8), effort.blocks)
         for size in SIZES
-        for system, mode, task in (("zcipc_loan", "spin", _zcipc), (LIMIT, "no_queue", _without_queue))
+        for system, mode, task in (
+            ("zcipc_loan", "spin", _zcipc),
+            (LIMIT, "no_queue", _without_queue),
+            ("in_turn", "a_flag_each_way", _in_turn),
+        )
     ]
 
 

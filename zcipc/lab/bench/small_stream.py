@@ -1,4 +1,8 @@
-"""A stream of 8-byte messages: one push for each, in batches, and through a textbook queue of two indices."""
+"""A stream of 8-byte messages: one push for each, in batches, and through a textbook queue of two indices.
+
+The textbook queue holds bare items. With a length for each, which is what a queue of messages needs, its items are as long as a
+record here, and as many lines have to travel.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -63,7 +67,7 @@ def _pop_batches(end, volume):
     return failures, clock()
 
 
-_TWO_INDEX = types.NamedUniTuple(int64, 3, TwoIndexEnd)
+_TWO_INDEX = types.NamedUniTuple(int64, 4, TwoIndexEnd)
 _LOOPS = {
     "one": (
         entry_point(_push_zcipc, int64(int64, int64)),
@@ -93,9 +97,9 @@ def _zcipc(loop: str, volume: int, blocks: int) -> list[Measured]:
     return _rates(f"zcipc, {loop}", producer, consumer, volume, blocks)
 
 
-def _two_index(pauses: int, volume: int, blocks: int, slots: int = _SLOTS) -> list[Measured]:
+def _two_index(pauses: int, slot_bytes: int, volume: int, blocks: int) -> list[Measured]:
     push, pop = _LOOPS["two_index"]
-    queue = TwoIndexQueue(slots, pauses)
+    queue = TwoIndexQueue(_SLOTS * WORD // slot_bytes, pauses, slot_bytes)
     return _rates(
         "the textbook queue",
         lambda: functools.partial(push, queue.end()),
@@ -117,8 +121,11 @@ def _series(effort: Effort, _peers: bool) -> Sequence[Series]:
     return [
         own("zcipc", "compiled", "one_push_a_message", _zcipc, "one", volume, effort.blocks),
         own("zcipc_batches", "compiled", f"{BATCH}_a_push", _zcipc, "batches", 4 * volume, effort.blocks),
-        own("two_index", "compiled", "polls", _two_index, 1, volume, effort.blocks),
-        own("two_index_patient", "compiled", "polls_seldom", _two_index, 32, volume, effort.blocks),
+        *(
+            own(f"two_index{kind}{patience}", "compiled", mode, _two_index, pauses, slot_bytes, volume, effort.blocks)
+            for kind, slot_bytes in (("", WORD), ("_and_length", 2 * WORD))
+            for patience, mode, pauses in (("", "polls", 1), ("_patient", "polls_seldom", 32))
+        ),
     ]
 
 

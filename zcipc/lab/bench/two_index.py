@@ -4,6 +4,9 @@ Lamport's queue with the three improvements that everybody makes: the indices li
 of the other's index and reads it anew only when the queue looks full or empty, and positions count for ever, so that the
 slot is a mask away. Items have no header: there is nothing to wake, no length, no peer to watch. Both loops keep their own
 position and the copy in registers, which a queue behind function calls could not. For the comparison only.
+
+With items of two words each has its length before it, as messages of any size must: the same queue, with as many bytes to carry
+from core to core for a message as a record of 8 bytes has.
 """
 
 import mmap
@@ -20,10 +23,11 @@ _ITEMS = 2 * LINE
 
 
 class TwoIndexEnd(NamedTuple):
-    """Address of the queue, number of its slots less one, pauses between two looks at the other side's index."""
+    """Address of the queue, number of its slots less one, their size, pauses between two looks at the other side's index."""
 
     queue: int
     mask: int
+    slot_bytes: int
     pauses: int
 
 
@@ -37,7 +41,10 @@ def produce(end, volume):
             head = load_acquire(end.queue + _HEAD)  # ACQUIRE pairs with the RELEASE in consume(): read before overwritten
             if position - head > end.mask:
                 _rest(end)
-        store(end.queue + _ITEMS + (position & end.mask) * WORD, item)
+        slot = end.queue + _ITEMS + (position & end.mask) * end.slot_bytes
+        store(slot, item)
+        if end.slot_bytes != WORD:
+            store(slot + WORD, WORD)
         position += 1
         store_release(end.queue + _TAIL, position)  # RELEASE pairs with the ACQUIRE in consume(): item before index
     return start
@@ -53,7 +60,8 @@ def consume(end, volume):
             tail = load_acquire(end.queue + _TAIL)  # ACQUIRE pairs with the RELEASE in produce(): index before item
             if position == tail:
                 _rest(end)
-        failures += load(end.queue + _ITEMS + (position & end.mask) * WORD) != item
+        slot = end.queue + _ITEMS + (position & end.mask) * end.slot_bytes
+        failures += load(slot) != item or (end.slot_bytes != WORD and load(slot + WORD) != WORD)
         position += 1
         store_release(end.queue + _HEAD, position)  # RELEASE pairs with the ACQUIRE in produce(): read before reused
     return failures, clock()
@@ -68,12 +76,13 @@ def _rest(end):
 class TwoIndexQueue:
     """The queue in anonymous shared memory, made before the fork; `slots` is a power of two.
 
-    With few `pauses` a side learns soon of a change, and takes the index's line from its writer often.
+    With few `pauses` a side learns soon of a change, and takes the index's line from its writer often. `slot_bytes` is a word,
+    or two for items with a length.
     """
 
-    def __init__(self, slots: int, pauses: int) -> None:
-        self._memory = mmap.mmap(-1, _ITEMS + slots * WORD)
-        self._slots, self._pauses = slots, pauses
+    def __init__(self, slots: int, pauses: int, slot_bytes: int = WORD) -> None:
+        self._memory = mmap.mmap(-1, _ITEMS + slots * slot_bytes)
+        self._slots, self._slot_bytes, self._pauses = slots, slot_bytes, pauses
 
     def end(self) -> TwoIndexEnd:
-        return TwoIndexEnd(mapping_address(self._memory), self._slots - 1, self._pauses)
+        return TwoIndexEnd(mapping_address(self._memory), self._slots - 1, self._slot_bytes, self._pauses)
