@@ -587,7 +587,7 @@ def test_death_at_every_instant_of_an_operation(name):
 def test_survivors_lose_nothing(method):
     """Producers and consumers, half of which are killed at random moments under load."""
     context, chance = multiprocessing.get_context(method), random.Random(7)
-    count, each = 2000 if method == "spawn" else 4000, 4
+    count, each = 2000 if method == "spawn" else 10_000, 4
     items = Queue(capacity=1 << 14)
     read, write = os.pipe()
     os.set_blocking(read, False)
