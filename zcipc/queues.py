@@ -251,7 +251,7 @@ class Queue(Displayed, Handle, Generic[Item]):
             if not self._wait(core.PRODUCERS, lambda: entries.put(self, encoded), block, timeout):
                 raise Full
 
-    def _get_up_to(self, most: int, block: bool, timeout: float | None) -> list[Any]:
+    def _get_up_to(self, most: int, block: bool, timeout: float | None) -> list[Item]:
         if self._closed:
             raise ValueError(f"{self!r} is closed")
         found = entries.get(self, most)

@@ -102,7 +102,7 @@ def _series(effort: Effort, with_peers: bool) -> Sequence[Series]:
         made = own(system, "python", mode, _throughput, system, item, sides, batch, volume, blocks)
         return replace(made, optional=system == _PEER)
 
-    modes = [(f"{sides}_to_{sides}", _BYTES, sides, 1) for sides in SIDES]
+    modes: list[tuple[str, Any, int, int]] = [(f"{sides}_to_{sides}", _BYTES, sides, 1) for sides in SIDES]
     modes += [(OBJECTS, _OBJECT, 1, 1), (MANY, _BYTES, 1, BATCH)]
     return [
         one(system, *mode)
