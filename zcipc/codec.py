@@ -90,14 +90,37 @@ def encode_pickle(data: bytes, buffers: list[pickle.PickleBuffer]) -> Frame:
     return Frame(PICKLE_AND_BUFFERS, size, head, parts)
 
 
+class _Pickler:
+    """A pickler with its file and its list of buffers. Making one takes thrice as long as pickling a small object."""
+
+    def __init__(self) -> None:
+        self._file = io.BytesIO()
+        self._buffers: list[pickle.PickleBuffer] = []
+        self._pickler = pickle.Pickler(self._file, _PROTOCOL, buffer_callback=self._buffers.append)
+        self._pickler.dispatch_table = _REDUCERS
+
+    def pickled(self, obj: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+        self._pickler.dump(obj)
+        found = self._file.getvalue(), self._buffers.copy()
+        self._file.seek(0)
+        self._file.truncate()
+        self._buffers.clear()
+        self._pickler.clear_memo()  # which keeps the objects
+        return found
+
+
+_picklers: list[_Pickler] = []  # those that nobody is using
+
+
 def pickled(obj: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """The pickle of `obj`, and its buffers, which are not in it. Connections and sockets go as with `multiprocessing`."""
-    buffers: list[pickle.PickleBuffer] = []
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, _PROTOCOL, buffer_callback=buffers.append)
-    pickler.dispatch_table = _REDUCERS
-    pickler.dump(obj)
-    return file.getvalue(), buffers
+    try:
+        pickler = _picklers.pop()
+    except IndexError:
+        pickler = _Pickler()
+    found = pickler.pickled(obj)
+    _picklers.append(pickler)  # not one that failed, and holds half an object
+    return found
 
 
 def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bool = True) -> Any:

@@ -64,6 +64,7 @@ _bool = types.ExternalFunction("PyBool_FromLong", int64(int64))
 allocate = types.ExternalFunction("PyMem_Malloc", int64(int64))
 free = types.ExternalFunction("PyMem_Free", void(int64))
 new_list = types.ExternalFunction("PyList_New", int64(int64))
+fill_list = types.ExternalFunction("PyList_SetItem", int32(int64, int64, int64))
 list_size = types.ExternalFunction("PyList_Size", int64(int64))
 list_item = types.ExternalFunction("PyList_GetItem", int64(int64, int64))
 tuple_item = types.ExternalFunction("PyTuple_GetItem", int64(int64, int64))
@@ -97,12 +98,13 @@ def c_string(text: str) -> Any:
     return _pointer(lambda context, builder: context.insert_const_string(builder.module, text))
 
 
-def _no_buffer(_context: Any, builder: ir.IRBuilder) -> ir.Value:
-    words = ir.ArrayType(ir.IntType(64), _PY_BUFFER_WORDS)
-    return cgutils.alloca_once_value(builder, ir.Constant(words, None))
+def stack_words(count: int) -> Any:
+    """A compiled function of no arguments: the address of `count` words on the stack, all 0."""
+    words = ir.ArrayType(ir.IntType(64), count)
+    return _pointer(lambda _context, builder: cgutils.alloca_once_value(builder, ir.Constant(words, None)))
 
 
-py_buffer = _pointer(_no_buffer)  # the address of a Py_buffer on the stack, all its words 0
+py_buffer = stack_words(_PY_BUFFER_WORDS)
 none = _symbol("_Py_NoneStruct")
 _bytes_type = _symbol("PyBytes_Type")
 _long_type = _symbol("PyLong_Type")
@@ -223,6 +225,14 @@ def call_method(name, obj, arguments, count, keywords):
     _decrease(method)
     free(vector)
     return result
+
+
+@jit
+def only_keyword(keywords, name):
+    """Whether `name` is the one keyword of a call. Both are interned."""
+    interned = _intern(name)
+    _decrease(interned)
+    return _tuple_size(keywords) == 1 and tuple_item(keywords, 0) == interned
 
 
 # --- types

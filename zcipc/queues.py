@@ -4,14 +4,13 @@ There is no feeder thread: when `put` returns, the item is in shared memory, and
 before a lock is taken and after it is given back, never between (see `shared_queue.py`).
 """
 
-import io
+import functools
 import os
 import pickle
 import time
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import Any, Generic
 
@@ -25,7 +24,7 @@ from zcipc.atomics import WORD
 from zcipc.display import OF_CAPACITY, Displayed
 from zcipc.end import DEFAULT_CAPACITY
 from zcipc.errors import CorruptSegment, MessageTooLarge, PermissionDenied
-from zcipc.native import Handle
+from zcipc.native import Handle, accelerate
 from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
 from zcipc.operations import SLICE_NS
 from zcipc.peer import Identity
@@ -40,7 +39,7 @@ _UNLIMITED = (1 << 63) - 1
 _SMALLEST_CAPACITY = 4096
 _GRACE_S = 0.25  # beyond a time-out, for a lock whose holder may be dead
 
-Encoded = tuple[int, Any]  # tag, bytes-like
+Encoded = bytes | tuple[int, Any]  # as they are, or a tag and bytes-like
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,8 @@ class Queue(Displayed, Handle, Generic[Item]):
     Args:
         maxsize: items; 0 for as many as fit.
         capacity: bytes of shared memory, rounded up to a power of two. An item takes 8 more than its own, and has at
-            most 16 fewer than the capacity.
+            most 16 fewer than the capacity. When it is used up, `put` waits: where `multiprocessing` would collect
+            without end, whoever puts everything before anybody gets needs room for everything.
         max_size_bytes: the same, as `faster_fifo` calls it.
         waiting: how to wait for items and for room.
         loads, dumps: in place of pickle, from and to `bytes`. Only for processes that you trust, like pickle.
@@ -123,7 +123,9 @@ class Queue(Displayed, Handle, Generic[Item]):
             self._set(side + ring.FLOOR, ring.NO_FLOOR)
         self._set(core.BASE, memory.address)
         self._set(core.MAXSIZE, self._maxsize if self._maxsize > 0 else _UNLIMITED)
+        self._set(core.DIRECT, self._loads is None and self._dumps is None)
         _queues.add(self)
+        _accelerate()
 
     # --- multiprocessing.Queue
 
@@ -135,7 +137,7 @@ class Queue(Displayed, Handle, Generic[Item]):
             MessageTooLarge: the item can never fit.
             ValueError: the queue was closed here.
         """
-        self._put([self._encode(obj)], block, timeout)
+        self._put_all([self._encode(obj)], block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Item:
         """Take the next item, the receiver's own, waiting for `timeout` seconds at the most; None is for ever.
@@ -144,8 +146,8 @@ class Queue(Displayed, Handle, Generic[Item]):
             Empty: there was none in time.
             ValueError: the queue was closed here.
         """
-        ((tag, data),) = self._get(1, block, timeout)
-        return self._decode(tag, data)
+        (obj,) = self._get_up_to(1, block, timeout)
+        return obj
 
     def put_nowait(self, obj: Item) -> None:
         self.put(obj, False)
@@ -188,6 +190,7 @@ class Queue(Displayed, Handle, Generic[Item]):
     def close(self) -> None:
         """Use the queue no more in this process; what it put stays. Idempotent."""
         self._closed = True
+        self._set(core.DIRECT, 0)
 
     def join_thread(self) -> None:
         """Nothing to wait for: what was put is in the queue."""
@@ -207,7 +210,7 @@ class Queue(Displayed, Handle, Generic[Item]):
         """
         encoded = [self._encode(obj) for obj in objs]
         if encoded:
-            self._put(encoded, block, timeout)
+            self._put_all(encoded, block, timeout)
 
     def get_many(
         self, block: bool = True, timeout: float | None = None, max_messages_to_get: int = 1_000_000_000
@@ -215,7 +218,7 @@ class Queue(Displayed, Handle, Generic[Item]):
         """Take at least one item, and those behind it that are there already; see `get`."""
         if max_messages_to_get < 1:
             raise ValueError(f"{max_messages_to_get} messages cannot be got")
-        return [self._decode(tag, data) for tag, data in self._get(max_messages_to_get, block, timeout)]
+        return self._get_up_to(max_messages_to_get, block, timeout)
 
     def put_many_nowait(self, objs: Iterable[Item]) -> None:
         self.put_many(objs, False)
@@ -230,9 +233,9 @@ class Queue(Displayed, Handle, Generic[Item]):
 
     def _encode(self, obj: Any) -> Encoded:
         if self._dumps is None:
-            return encode(obj)
+            return obj if type(obj) is bytes else encode(obj)
         data = self._dumps(obj)
-        return codec.BYTES, data if type(data) is bytes else bytes(memoryview(data))
+        return data if type(data) is bytes else bytes(memoryview(data))
 
     def _decode(self, tag: int, data: bytes) -> Item:
         item: Item = decode(tag, data) if self._loads is None else self._loads(data)
@@ -240,7 +243,7 @@ class Queue(Displayed, Handle, Generic[Item]):
 
     # --- the slow path
 
-    def _put(self, encoded: list[Encoded], block: bool, timeout: float | None) -> None:
+    def _put_all(self, encoded: list[Encoded], block: bool, timeout: float | None) -> None:
         if self._closed:
             raise ValueError(f"{self!r} is closed")
         if entries.put(self, encoded) != core.DONE:
@@ -248,7 +251,7 @@ class Queue(Displayed, Handle, Generic[Item]):
             if not self._wait(core.PRODUCERS, lambda: entries.put(self, encoded), block, timeout):
                 raise Full
 
-    def _get(self, most: int, block: bool, timeout: float | None) -> list[tuple[int, bytes]]:
+    def _get_up_to(self, most: int, block: bool, timeout: float | None) -> list[Item]:
         if self._closed:
             raise ValueError(f"{self!r} is closed")
         found = entries.get(self, most)
@@ -307,10 +310,11 @@ class Queue(Displayed, Handle, Generic[Item]):
         self._set(core.ME, lock_word(Identity.own()))
 
     def _require_possible(self, encoded: list[Encoded]) -> None:
-        total = sum(ring.HEADER + ring.padded.py_func(len(data)) for _, data in encoded)
-        if len(encoded) == 1 and len(encoded[0][1]) > self._longest:
+        lengths = [len(item if isinstance(item, bytes) else item[1]) for item in encoded]
+        total = sum(ring.HEADER + ring.padded.py_func(length) for length in lengths)
+        if len(encoded) == 1 and lengths[0] > self._longest:
             raise MessageTooLarge(
-                f"an item of {len(encoded[0][1]):,} bytes can never fit in {self!r}, which takes {self._longest:,}; "
+                f"an item of {lengths[0]:,} bytes can never fit in {self!r}, which takes {self._longest:,}; "
                 f"create it with capacity={1 << (total + ring.HEADER - 1).bit_length()} or more"
             )
         if len(encoded) > 1 and total > self._capacity // 2:  # so that they fit from any place in the ring
@@ -374,18 +378,14 @@ _AWAITED = {
 }
 
 
-_reducers = ForkingPickler(io.BytesIO()).dispatch_table  # kept: it makes a new one for every object
-
-
-def encode(obj: Any) -> Encoded:
+def encode(obj: Any) -> tuple[int, Any]:
     """An object as a tag and the bytes of its message."""
     kind = type(obj)
     if kind is bytes:
         return codec.BYTES, obj
     frame = codec.encode_array(obj) if kind is np.ndarray else None
     if frame is None:
-        buffers: list[pickle.PickleBuffer] = []
-        data = _pickled(obj, buffers.append)
+        data, buffers = codec.pickled(obj)
         if not buffers:
             return codec.PICKLE, data
         frame = codec.encode_pickle(data, buffers)
@@ -396,16 +396,16 @@ def encode(obj: Any) -> Encoded:
 
 def decode(tag: int, data: bytes) -> Any:
     """The object of which `encode` made this."""
-    return data if tag == codec.BYTES else codec.decode(tag, memoryview(data))
+    if tag == codec.BYTES:
+        return data
+    return pickle.loads(data) if tag == codec.PICKLE else codec.decode(tag, memoryview(data))
 
 
-def _pickled(obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any]) -> bytes:
-    """A pickle that may hold what only `multiprocessing` can pass on: sockets, connections, its locks and this queue."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5, buffer_callback=buffer_callback)
-    pickler.dispatch_table = _reducers
-    pickler.dump(obj)
-    return file.getvalue()
+@functools.cache
+def _accelerate() -> None:
+    """Once a process, when the first queue is made: what needs no waiting is done in machine code."""
+    accelerate(Queue, "put", core.put)
+    accelerate(Queue, "get", core.get)
 
 
 def _attach(kind: type[Queue], memory: AnonymousMemory, namespace: int, *state: Any) -> Queue:

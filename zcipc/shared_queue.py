@@ -9,23 +9,32 @@ goes past what is published and not yet counted. A consumer killed at any instan
 with it, or has not, and then it is the next one's. So the dead take nothing of anybody else's.
 
 The compiled functions run under the interpreter lock as those of a channel do. Only copying large items, and sleeping, is done
-without. Nobody runs Python while it holds a lock of the queue, so no signal handler ever runs inside.
+without. Whoever holds a lock of the queue runs no Python and makes no object that the garbage collector looks at: no signal
+handler and no finalizer ever runs inside.
+
+**Cache lines.** A producer looks at what the consumers write only when the queue may be full, and a consumer polls the header
+of the next record, which it needs anyway.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from zcipc import ring
 from zcipc.atomics import WORD, clock, compare_exchange, futex_wait, load, load_acquire, memcpy, pause, store, store_release
+from zcipc.codec import BYTES
 from zcipc.compiled import jit, jit_inline
 from zcipc.native import (
     HANDLE_END,
+    Method,
     allocate,
-    append_pair,
     as_it_is,
+    c_string,
+    call_method,
     clear_error,
     data_of_bytes,
     drop_reference,
     entry,
+    fill_list,
     free,
     get_buffer,
     int_value,
@@ -35,13 +44,17 @@ from zcipc.native import (
     new_bytes,
     new_int,
     new_list,
+    new_none,
     no_result,
+    only_keyword,
     py_buffer,
     release_buffer,
     restore_thread,
     save_thread,
+    stack_words,
     tuple_item,
 )
+from zcipc.object_code import cfunction
 from zcipc.ring import CAPACITY, CORRUPT, COUNT, DATA, EMPTY, GAP, HEADER, KNOWN_HEAD, LINE, NOTHING, POSITION
 from zcipc.robust_lock import await_unlock, lock, take_over, unlock
 from zcipc.waiting import EAGER_LOOKS, FENCED, LOOKS_PER_CLOCK, SLEEPING, prepare_to_sleep, ring_bell
@@ -65,6 +78,8 @@ CONSUMER = ring.SIDE_BYTES
 BASE = 2 * ring.SIDE_BYTES  # address of the shared memory
 ME = BASE + WORD  # what this process writes into a lock, or 0 while it has not opened the queue
 MAXSIZE = BASE + 2 * WORD  # items
+KNOWN_TAKEN = BASE + 3 * WORD  # items that were taken when it last looked
+DIRECT = BASE + 4 * WORD  # 1 while the native methods may go ahead: not closed here, and no other pickle
 MEMBER_BYTES = 2 * ring.SIDE_BYTES + LINE
 
 # Results.
@@ -75,6 +90,11 @@ LOCKED = -8
 
 LARGE = 1 << 15  # bytes whose copy is worth giving up the interpreter lock
 _RECORD = 3 * WORD  # address, length, tag
+_TAKEN = 2 * WORD  # tag, address of the object
+_one_record = stack_words(3)
+_two_objects = stack_words(2)
+_put_name, _get_name, _decode_name = c_string("_put"), c_string("_get"), c_string("_decode")
+_timeout_name, _block_name = c_string("timeout"), c_string("block")
 
 
 # --- the state of a side, for who has its lock
@@ -126,6 +146,21 @@ def _repair_consumers(end):
     ring_bell(base + RING + ring.PRODUCER_BELL)
 
 
+@jit
+def _length(queue):
+    base = load(load(queue + HANDLE_END) + BASE)
+    taken = load_acquire(base + CONSUMERS + COUNTED)  # ACQUIRE pairs with the RELEASE in _save_state()
+    return max(load(base + PRODUCERS + COUNTED) - taken, 0)
+
+
+@jit_inline
+def _is_usual(count, keywords):
+    """Whether `count` arguments and the keywords can only be `block` and `timeout`: what they say matters to a wait alone."""
+    if keywords == 0:
+        return count <= 2
+    return count == 0 and (only_keyword(keywords, _timeout_name()) or only_keyword(keywords, _block_name()))
+
+
 # --- put
 
 
@@ -141,13 +176,22 @@ def _has_room(producer, records, count):
 
 
 @jit
+def _exceeds_maxsize(end, put):
+    """Whether `put` items so far would be too many at once."""
+    if put - load(end + KNOWN_TAKEN) <= load(end + MAXSIZE):
+        return False
+    taken = load_acquire(load(end + BASE) + CONSUMERS + COUNTED)  # ACQUIRE pairs with the RELEASE in _save_state()
+    store(end + KNOWN_TAKEN, taken)
+    return put - taken > load(end + MAXSIZE)
+
+
+@jit
 def _put_locked(end, records, count):
     base, side = load(end + BASE), end + PRODUCER
     _load_state(side, base + PRODUCERS)
-    taken = load_acquire(base + CONSUMERS + COUNTED)  # ACQUIRE pairs with the RELEASE in _save_state()
-    if load(side + COUNT) + count - taken > load(end + MAXSIZE):
+    if _exceeds_maxsize(end, load(side + COUNT) + count):
         return AGAIN
-    room = _has_room(side, records, count)
+    room = _has_room(side, records, count) if count > 1 else 1  # for one, the claim tells
     if room != 1:
         payload = ring.claim_anew(side, load(records + WORD))  # publishes the gap before a record that needs the next lap
         _save_state(side, base + PRODUCERS)
@@ -159,7 +203,8 @@ def _put_locked(end, records, count):
         if payload == NOTHING:
             payload = ring.claim_anew(side, length)
         if payload <= 0:
-            return CORRUPT
+            _save_state(side, base + PRODUCERS)
+            return CORRUPT if payload == CORRUPT else AGAIN
         memcpy(payload, load(record), length)
         ring.commit(side, length, load(record + 2 * WORD))
         _save_state(side, base + PRODUCERS)
@@ -179,14 +224,35 @@ def _put_records(end, records, count):
     return result
 
 
+@jit_inline
+def _describe(record, address, length, tag):
+    store(record, address)
+    store(record + WORD, length)
+    store(record + 2 * WORD, tag)
+
+
+@cfunction(Method)
+def put(self, arguments, count, keywords):
+    """`Queue.put(obj, block, timeout)`, where `obj` is a `bytes` and there is room."""
+    end = load(self + HANDLE_END)
+    if count > 0 and load(end + DIRECT) != 0 and is_bytes(load(arguments)) and _is_usual(count - 1, keywords):
+        address, length = data_of_bytes(load(arguments))
+        record = _one_record()
+        _describe(record, address, length, BYTES)
+        if length <= LARGE and _put_records(end, record, 1) == DONE:
+            return new_none()
+    return call_method(_put_name(), self, arguments, count, keywords)
+
+
 @jit
 def _put(queue, items):
-    """Put all of a list of `(tag, data)`, or none: DONE, AGAIN, LOCKED, NOT_OPEN or CORRUPT."""
+    """Put all of a list of `bytes` or `(tag, data)`, or none: DONE, AGAIN, LOCKED, NOT_OPEN or CORRUPT."""
     end, count = load(queue + HANDLE_END), list_size(items)
     records, total = allocate(count * _RECORD), 0
     for index in range(count):
-        record, pair = records + index * _RECORD, list_item(items, index)
-        data = tuple_item(pair, 1)
+        data, tag = list_item(items, index), BYTES
+        if not is_bytes(data):
+            data, tag = tuple_item(data, 1), int_value(tuple_item(data, 0))
         if is_bytes(data):
             address, length = data_of_bytes(data)
         else:
@@ -194,9 +260,7 @@ def _put(queue, items):
             get_buffer(data, buffer, 0)
             address, length = load(buffer), load(buffer + 2 * WORD)
             release_buffer(buffer)  # the list keeps it, and nobody else has it
-        store(record, address)
-        store(record + WORD, length)
-        store(record + 2 * WORD, int_value(tuple_item(pair, 0)))
+        _describe(records + index * _RECORD, address, length, tag)
         total += length
     if total > LARGE:
         thread = save_thread()
@@ -217,65 +281,148 @@ def _peek(consumer):
     return ring.pass_gaps(consumer) if payload == GAP else (header, payload)
 
 
+@jit
+def _begin_get(end):
+    """Lock the side and look at its next item: its header and payload; or 0 and why not, and then the lock is free again."""
+    me, base, side = load(end + ME), load(end + BASE), end + CONSUMER
+    if me == 0:
+        return 0, NOT_OPEN
+    if not lock(base + CONSUMERS + LOCK, me):
+        return 0, LOCKED
+    _load_state(side, base + CONSUMERS)
+    store(side + KNOWN_HEAD, load(side + POSITION))
+    header, payload = _peek(side)
+    if header == 0:
+        _end_get(end)
+        return 0, (AGAIN if payload == NOTHING else CORRUPT)
+    return header, payload
+
+
 @jit_inline
-def _take(side, shared, header):
-    """Count the record: from now on it is this process's, or gone with it."""
-    ring.hold(side, header)
-    _save_state(side, shared)
+def _take(end, header):
+    """Count the item: from now on it is this process's, or gone with it."""
+    ring.hold(end + CONSUMER, header)
+    _save_state(end + CONSUMER, load(end + BASE) + CONSUMERS)
 
 
 @jit
-def _end_get(base, side, me):
+def _end_get(end):
+    """Release what was taken, and the gaps that were passed, and unlock the side."""
+    base, side = load(end + BASE), end + CONSUMER
+    _save_state(side, base + CONSUMERS)
     ring.release_until(side, load(side + POSITION))
-    unlock(base + CONSUMERS + LOCK, me)
+    unlock(base + CONSUMERS + LOCK, load(end + ME))
     ring_bell(base + RING + ring.PRODUCER_BELL)
 
 
 @jit
-def _get(queue, most):
-    """A list of up to `most` items as `(tag, bytes)`; or AGAIN, LOCKED, NOT_OPEN, CORRUPT as an `int`."""
-    end = load(queue + HANDLE_END)
-    me, base, side = load(end + ME), load(end + BASE), end + CONSUMER
-    if me == 0:
-        return new_int(NOT_OPEN)
-    if not lock(base + CONSUMERS + LOCK, me):
-        return new_int(LOCKED)
-    shared = base + CONSUMERS
-    _load_state(side, shared)
-    store(side + KNOWN_HEAD, load(side + POSITION))
-    header, payload = _peek(side)
-    if header == 0:
-        _save_state(side, shared)  # past a gap
-        _end_get(base, side, me)
-        return new_int(AGAIN if payload == NOTHING else CORRUPT)
-    items = new_list(0)
-    taken = 0
-    while items != 0 and header != 0 and taken < most:
+def _comes(consumer):
+    """Whether the next record comes within a few looks. Without the lock: another may take it, or have taken it."""
+    header = load(consumer + DATA) + (load(consumer + POSITION) & (load(consumer + CAPACITY) - 1))
+    for _ in range(EAGER_LOOKS):
+        if load(header) != EMPTY:
+            break
+    return load(header) != EMPTY
+
+
+@cfunction(Method)
+def get(self, arguments, count, keywords):
+    """`Queue.get(block, timeout)`, where an item is there within a few looks."""
+    end = load(self + HANDLE_END)
+    if load(end + DIRECT) != 0 and _is_usual(count, keywords):
+        header, payload = _begin_get(end)
+        if payload == AGAIN and count == 0 and keywords == 0 and _comes(end + CONSUMER):
+            header, payload = _begin_get(end)
+        if header != 0:
+            length, tag = ring.header_length(header), ring.header_tag(header)
+            if length <= LARGE:
+                data = new_bytes(payload, length)
+                if data != 0:  # else no memory: the item stays in the queue
+                    _take(end, header)
+                _end_get(end)
+                return data if data == 0 or tag == BYTES else _decoded(self, tag, data)
+            _end_get(end)
+    return call_method(_get_name(), self, arguments, count, keywords)
+
+
+@jit
+def _decoded(queue, tag, data):
+    """`queue._decode(tag, data)`, which takes over the reference to `data`; 0 with an exception set."""
+    pair, number = _two_objects(), new_int(tag)
+    store(pair, number)
+    store(pair + WORD, data)
+    obj = call_method(_decode_name(), queue, pair, 2, 0)
+    drop_reference(number)
+    drop_reference(data)
+    return obj
+
+
+@jit
+def _take_many(end, header, payload, taken, most):
+    """Take up to `most` items into the array `taken`, unlock the side, and say how many; 0 with an exception set.
+
+    A `bytes` is nothing that the garbage collector looks at: it does not run now, and no finalizer with it.
+    """
+    count = 0
+    while header != 0 and count < most:
         length = ring.header_length(header)
         large = length > LARGE
-        if large and taken > 0:
+        data = 0 if large and count > 0 else new_bytes(0 if large else payload, length)
+        if data == 0:
             break
-        data = new_bytes(0 if large else payload, length)
-        if data == 0 or not append_pair(items, ring.header_tag(header), data):
-            if taken > 0:
-                clear_error()  # no memory: those that were taken are returned first
-            else:
-                drop_reference(items)
-                items = 0
-            break
-        taken += 1
+        store(taken + count * _TAKEN, ring.header_tag(header))
+        store(taken + count * _TAKEN + WORD, data)
+        count += 1
         if large:
             address, _ = data_of_bytes(data)
             thread = save_thread()
             memcpy(address, payload, length)
-            _take(side, shared, header)
-            _end_get(base, side, me)
+            _take(end, header)
+            _end_get(end)
             restore_thread(thread)
-            return items
-        _take(side, shared, header)
-        header, payload = _peek(side)
-    _save_state(side, shared)  # past a gap
-    _end_get(base, side, me)
+            return count
+        _take(end, header)
+        header, payload = _peek(end + CONSUMER)
+    _end_get(end)
+    if count > 0:
+        clear_error()  # no memory: those that were taken are returned first
+    return count
+
+
+@jit
+def _list_of(queue, taken, count):
+    """A list of the objects that were taken; 0 with an exception set."""
+    direct, decoded = load(load(queue + HANDLE_END) + DIRECT) != 0, 0
+    for index in range(count):
+        item = taken + index * _TAKEN
+        if not direct or load(item) != BYTES:
+            store(item + WORD, _decoded(queue, load(item), load(item + WORD)))
+        if load(item + WORD) == 0:
+            break
+        decoded += 1
+    items = new_list(count) if decoded == count else 0
+    for index in range(count):
+        obj = load(taken + index * _TAKEN + WORD)
+        if items != 0:
+            fill_list(items, index, obj)
+        elif obj != 0:
+            drop_reference(obj)
+    return items
+
+
+@jit
+def _get(queue, most):
+    """A list of up to `most` objects; or AGAIN, LOCKED, NOT_OPEN or CORRUPT as an `int`; or 0 with an exception set."""
+    end = load(queue + HANDLE_END)
+    header, payload = _begin_get(end)
+    if header == 0:
+        return new_int(payload)
+    there = max(_length(queue), 1)  # 0 if a killed producer did not come to count it
+    most = min(most, there, load(end + CONSUMER + CAPACITY) // HEADER)  # more only if the counts are spoilt
+    taken = allocate(most * _TAKEN)
+    count = _take_many(end, header, payload, taken, most)
+    items = _list_of(queue, taken, count) if count > 0 else 0
+    free(taken)
     return items
 
 
@@ -304,13 +451,6 @@ def _finish(queue):
 @jit
 def _count_unfinished(queue):
     return _unfinished(load(load(queue + HANDLE_END) + BASE))
-
-
-@jit
-def _length(queue):
-    base = load(load(queue + HANDLE_END) + BASE)
-    taken = load_acquire(base + CONSUMERS + COUNTED)  # ACQUIRE pairs with the RELEASE in _save_state()
-    return max(load(base + PRODUCERS + COUNTED) - taken, 0)
 
 
 @jit
@@ -383,7 +523,7 @@ class _Entries:
     """The compiled functions that the interpreter calls, past numba's dispatcher."""
 
     put: Callable[..., int] = entry(_put, "OO", new_int)
-    get: Callable[..., int | list[tuple[int, bytes]]] = entry(_get, "OL", as_it_is)
+    get: Callable[..., int | list[Any]] = entry(_get, "OL", as_it_is)
     finish: Callable[..., int] = entry(_finish, "O", new_int)
     unfinished: Callable[..., int] = entry(_count_unfinished, "O", new_int)
     length: Callable[..., int] = entry(_length, "O", new_int)

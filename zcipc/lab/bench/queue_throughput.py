@@ -1,4 +1,7 @@
-"""Items through a queue with several producers and consumers, from plain Python, beside what drops in there."""
+"""Items through a queue with one to eight producers and consumers, from plain Python, beside what drops in there.
+
+Not beside ZeroMQ's PUSH and PULL: these give an item to a consumer when it is sent, whether that consumer is free or not.
+"""
 
 import multiprocessing
 import time
@@ -12,11 +15,12 @@ from zcipc.lab.launch import Partner, shared_array, unpin
 
 SIZE = 64  # bytes
 BATCH = 100  # items put and got at once
-ONE, FOUR = "1_to_1", "4_to_4"
-MANY = "1_to_1_many"
+ONE, MANY, OBJECTS = "1_to_1", "1_to_1_many", "1_to_1_objects"
+SIDES = (1, 2, 4, 8)  # producers, and as many consumers
 _CAPACITY = 1 << 20  # bytes
-_SHARE = 8  # of the messages of a stream in compiled code, one in so many
-_ITEM = bytes(SIZE)
+_SHARE, _SLOW_SHARE = 4, 64  # of the messages of a stream in compiled code, one in so many: they take as long
+_BYTES = bytes(SIZE)
+_OBJECT = {"id": 1, "name": "string", "xy": (1.0, 2.0)}  # as long, pickled
 _PEER = "faster_fifo"  # which may be missing
 
 
@@ -34,14 +38,14 @@ _QUEUES: dict[str, Callable[[], Any]] = {
 }
 
 
-def _throughput(system: str, sides: int, batch: int, volume: int, blocks: int) -> list[Measured]:
+def _throughput(system: str, item: Any, sides: int, batch: int, volume: int, blocks: int) -> list[Measured]:
     """Items a second from the first put until the last get; as many producers as consumers, which the scheduler places."""
     each = volume // (sides * batch) * batch
-    rates = sorted(_rate(_QUEUES[system](), sides, batch, each) for _ in range(blocks))
+    rates = sorted(_rate(_QUEUES[system](), item, sides, batch, each) for _ in range(blocks))
     return [Measured(SIZE, "messages_per_s", "1/s", rates[len(rates) // 2])]
 
 
-def _rate(queue: Any, sides: int, batch: int, each: int) -> float:
+def _rate(queue: Any, item: Any, sides: int, batch: int, each: int) -> float:
     ready, start, got, finished = (shared_array(count) for count in (2 * sides, 1, sides, sides))
 
     def wait(index: int) -> None:
@@ -54,10 +58,10 @@ def _rate(queue: Any, sides: int, batch: int, each: int) -> float:
         wait(index)
         if batch == 1:
             for _ in range(each):
-                queue.put(_ITEM)
+                queue.put(item)
         else:
             for _ in range(each // batch):
-                queue.put_many([_ITEM] * batch)
+                queue.put_many([item] * batch)
         if hasattr(queue, "join_thread"):
             queue.close()
             queue.join_thread()
@@ -66,12 +70,12 @@ def _rate(queue: Any, sides: int, batch: int, each: int) -> float:
         wait(sides + index)
         count, whole = 0, True  # until there is something else: None is the last
         if batch == 1:
-            while queue.get() == _ITEM:
+            while queue.get() == item:
                 count += 1
         else:
             while whole:
                 items = queue.get_many(max_messages_to_get=batch)
-                count += (right := items.count(_ITEM))
+                count += (right := items.count(item))
                 whole = right == len(items)
         got[index], finished[index] = count, time.monotonic_ns()
 
@@ -92,15 +96,24 @@ def _rate(queue: Any, sides: int, batch: int, each: int) -> float:
 
 
 def _series(effort: Effort, with_peers: bool) -> Sequence[Series]:
-    volume = effort.stream_messages // _SHARE
+    def one(system: str, mode: str, item: Any, sides: int, batch: int) -> Series:
+        volume = effort.stream_messages // (_SHARE if system == "zcipc" else _SLOW_SHARE)
+        blocks = effort.blocks if sides == 1 else 1
+        made = own(system, "python", mode, _throughput, system, item, sides, batch, volume, blocks)
+        return replace(made, optional=system == _PEER)
+
+    modes: list[tuple[str, Any, int, int]] = [(f"{sides}_to_{sides}", _BYTES, sides, 1) for sides in SIDES]
+    modes += [(OBJECTS, _OBJECT, 1, 1), (MANY, _BYTES, 1, BATCH)]
     return [
-        replace(own(system, "python", mode, _throughput, system, sides, batch, volume, effort.blocks), optional=system == _PEER)
-        for mode, sides, batch in ((ONE, 1, 1), (FOUR, 4, 1), (MANY, 1, BATCH))
+        one(system, *mode)
+        for mode in modes
         for system in _QUEUES
-        if (system != _PEER or with_peers) and (batch == 1 or not system.startswith("multiprocessing"))
+        if (system != _PEER or with_peers) and (mode[0] != MANY or not system.startswith("multiprocessing"))
     ]
 
 
 SCENARIO = Scenario(
-    "queue", f"items of {SIZE} B through a queue, one and four producers and consumers, and many at once", _series
+    "queue",
+    f"items of {SIZE} B through a queue with one to eight producers and consumers, objects, and many items at once",
+    _series,
 )
