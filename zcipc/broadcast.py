@@ -42,7 +42,6 @@ from zcipc.native import (
     release_buffer,
 )
 from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
-from zcipc.operations import SLICE_NS
 from zcipc.peer import Identity
 from zcipc.queues import decode, encode
 from zcipc.ring import CAPACITY, COUNT, DATA, EMPTY, HEADER, LINE, NOTHING, POSITION
@@ -69,6 +68,7 @@ _MISSED = core.MAXSIZE + 4 * WORD
 _POLICIES = ("block", "drop", "disconnect")
 _DROP, _DISCONNECT = 1, 2
 _SMALLEST_CAPACITY = 4096
+_SHORTEST_PAUSE_NS, _LONGEST_PAUSE_NS = 1_000_000, 50_000_000  # between two looks whether another process lives
 _SEQUENCE = WORD  # bytes before each message: how many were sent before it
 
 
@@ -296,8 +296,12 @@ class _Member(Displayed, Handle, ABC):
                 )
             self._owner = own.pid
 
-    def _await(self, word: int, bell: int, seen: int, deadline: float | None) -> None:
-        limit_ns = SLICE_NS if deadline is None else min(SLICE_NS, int((deadline - time.monotonic()) * 1e9))
+    def _await(self, word: int, bell: int, seen: int, start: float, deadline: float | None) -> None:
+        """Wait for a change, for as long again as since `start` at most: then one looks at the other process, so ever less often."""
+        now = time.monotonic()
+        limit_ns = min(max(int((now - start) * 1e9), _SHORTEST_PAUSE_NS), _LONGEST_PAUSE_NS)
+        if deadline is not None:
+            limit_ns = min(limit_ns, int((deadline - now) * 1e9))
         if limit_ns <= 0:
             raise TimedOut(f"nothing happened on {self._label()} in time")
         spin_ns = self._waiting.value if len(os.sched_getaffinity(0)) > 1 else 0
@@ -353,7 +357,8 @@ class Reader(_Member, Generic[Received]):
             PeerDied: the sender's process ended without closing.
         """
         self._require_open(self._place + _WHO)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        start = time.monotonic()
+        deadline = None if timeout is None else start + timeout
         dead = False
         while True:
             seen, closed = core.entries.word(self, core.RING + ring.TAIL), core.entries.word(self, _CLOSED)
@@ -370,7 +375,7 @@ class Reader(_Member, Generic[Received]):
                 raise Closed(f"the sender of {self!r} closed, and all it sent is received")
             if dead:
                 raise PeerDied(f"the process of the sender of {self!r} ended without closing it")
-            self._await(core.RING + ring.TAIL, ring.CONSUMER_BELL, seen, deadline)
+            self._await(core.RING + ring.TAIL, ring.CONSUMER_BELL, seen, start, deadline)
             dead = self._is_dead(_SENDER)  # before the next look: what it sent comes first
 
     @property
@@ -455,14 +460,15 @@ class Broadcast(_Member, Generic[Item]):
         longest = ring.max_message.py_func(self._capacity) - _SEQUENCE
         if len(data) > longest:
             raise MessageTooLarge(f"a message of {len(data):,} bytes can never fit in {self!r}, which takes {longest:,}")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        start = time.monotonic()
+        deadline = None if timeout is None else start + timeout
         while (result := _entries.send(self, data, tag)) == core.AGAIN:
             slowest = _entries.slowest(self)
             seen = core.entries.word(self, slowest + _READ)
             if self._is_dead(slowest + _WHO):
                 _entries.set_word(self, slowest + _GONE, 1)
             elif seen <= core.entries.word(self, core.RING + ring.HEAD):
-                self._await(slowest + _READ, ring.PRODUCER_BELL, seen, deadline)
+                self._await(slowest + _READ, ring.PRODUCER_BELL, seen, start, deadline)
         if result == ring.CORRUPT:
             raise CorruptSegment(f"{self!r} has a reader with an impossible position; nothing in it can be trusted")
 

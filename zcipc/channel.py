@@ -143,7 +143,7 @@ class Channel(End):
     def _wait_for_message(self, attempt: Callable[[], _Result | None], timeout: float | None) -> _Result:
         if not self._readable:
             raise WrongDirection(f"{self!r} is for sending only: Pipe(duplex=False) gives the reader first, the writer second")
-        return self._wait(attempt, lambda limit_ns: entries.await_message(self, limit_ns), timeout)
+        return self._wait(attempt, functools.partial(entries.await_message, self), timeout)
 
     def _send_copy(self, data: BytesLike, tag: int, timeout: float | None) -> None:
         if entries.send(self, data, tag) != ops.DONE:
@@ -244,12 +244,12 @@ class Channel(End):
                 f"{self._longest:,}; create it with capacity={1 << (length + 2 * ring.HEADER - 1).bit_length()} or more"
             )
 
-        def sleep(limit_ns: int) -> None:
+        def sleep(waited_ns: int, limit_ns: int) -> bool:
             if not in_parts and self._streaming.locked():  # there may be room, but it is not for this message
-                if self._streaming.acquire(timeout=limit_ns / _NS_PER_S):
+                if self._streaming.acquire(timeout=(limit_ns - waited_ns) / _NS_PER_S):
                     self._streaming.release()
-                return
-            entries.await_room(self, length, limit_ns)
+                return False
+            return entries.await_room(self, length, waited_ns, limit_ns)
 
         return self._wait(attempt, sleep, timeout)
 

@@ -4,8 +4,11 @@ A command imports what it needs when it runs: `zcipc --version` and `zcipc clean
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 from zcipc._version import __version__
 from zcipc.commands import (
@@ -44,7 +47,25 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Its exit status: 0, 1 after a failure, 2 for what does not exist, 130 after Ctrl-C."""
+    """Run one command. Its exit status: 0, 1 after a failure, 2 for what does not exist, 130 after Ctrl-C.
+
+    Without `arguments` it is all that this process is for, with those of the command line: the first Ctrl-C ends the command,
+    and no further one disturbs that.
+    """
+    if arguments is None:
+        signal.signal(signal.SIGINT, _stop_once)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # while something else was being reported
+        return 130
+
+
+def _stop_once(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:

@@ -188,13 +188,18 @@ class End(Displayed, Handle):
 
     # --- waiting
 
-    def _wait(self, attempt: Callable[[], _Result | None], sleep: Callable[[int], None], timeout: float | None) -> _Result:
-        """Call `attempt` until it has a result; sleep between the calls."""
+    def _wait(self, attempt: Callable[[], _Result | None], sleep: Callable[[int, int], bool], timeout: float | None) -> _Result:
+        """Call `attempt` until it has a result.
+
+        Between the calls, `sleep(waited_ns, limit_ns)`, which says whether the peer seems to have ended; see
+        `operations.await_message`.
+        """
         self._require_open()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        start, ended = time.monotonic(), False
+        deadline = None if timeout is None else start + timeout
         while True:
             now = time.monotonic()
-            look = now >= self._next_look
+            look = ended or now >= self._next_look
             if look:
                 self._next_look = now + _SLICE_S
             gone = self._peer_gone(look)  # before the queue: what it sent comes first
@@ -206,7 +211,7 @@ class End(Displayed, Handle):
             if deadline is not None and now >= deadline:
                 raise TimedOut(f"nothing happened on {self._label()} within {timeout:g} s")
             limit = self._next_look if deadline is None else min(self._next_look, deadline)
-            sleep(max(int((limit - now) * _NS_PER_S), 1))
+            ended = sleep(int((now - start) * _NS_PER_S), int((limit - start) * _NS_PER_S) + 1)
             self._require_open()
 
     def _check(self, result: int) -> int:

@@ -368,25 +368,27 @@ def _count_sleepers(channel, more):
 
 
 @jit
-def _await_message(channel, limit_ns):
-    end = _end_of(channel)
+def _await_message(channel, waited_ns, limit_ns):
+    end, ended = _end_of(channel), False
     if load(end + ops.STATE) == ops.OPEN:  # else another thread has closed it, and unmapped it
         _count_sleepers(channel, 1)
         thread = save_thread()
-        ops.await_message(end, limit_ns)
+        ended = ops.await_message(end, waited_ns, limit_ns)
         restore_thread(thread)
         _count_sleepers(channel, -1)
+    return ended
 
 
 @jit
-def _await_room(channel, length, limit_ns):
-    end = _end_of(channel)
+def _await_room(channel, length, waited_ns, limit_ns):
+    end, ended = _end_of(channel), False
     if load(end + ops.STATE) == ops.OPEN:
         _count_sleepers(channel, 1)
         thread = save_thread()
-        ops.await_room(end, length, limit_ns)
+        ended = ops.await_room(end, length, waited_ns, limit_ns)
         restore_thread(thread)
         _count_sleepers(channel, -1)
+    return ended
 
 
 @jit
@@ -401,7 +403,7 @@ def _peek_patiently(channel):
         header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
         if payload == ops.AGAIN:
             new_reference(channel)  # whoever lent it to us may let it go while other threads run
-            _await_message(channel, ops.SLICE_NS)
+            _await_message(channel, 0, ops.SLICE_NS)
             header, payload = ops.peek(end)
             drop_reference(channel)
     return header, payload
@@ -577,9 +579,14 @@ class _Entries:
     peek: Callable[..., int] = entry(_peek, "O", new_int)
     recv_plain: Callable[..., bytes | None] = entry(_recv_plain, "O", as_it_is)
     is_closed: Callable[..., bool] = entry(_is_closed, "O", new_bool)
+<<<<<<< HEAD
     count_sleepers: Callable[..., None] = entry(_count_sleepers, "OL", no_result)
     await_message: Callable[..., None] = entry(_await_message, "OL", no_result)
     await_room: Callable[..., None] = entry(_await_room, "OLL", no_result)
+=======
+    await_message: Callable[..., bool] = entry(_await_message, "OLL", new_bool)
+    await_room: Callable[..., bool] = entry(_await_room, "OLLL", new_bool)
+>>>>>>> a3e214b (Whoever waits learns of a death in milliseconds; torture of objects, queues, broadcasts and remote calls; Ctrl-C stops once)
     open_end: Callable[..., None] = entry(_open_end, "OLL", no_result)
     close: Callable[..., None] = entry(_close, "OL", no_result)
     watch: Callable[..., None] = entry(_watch, "OLLL", no_result)

@@ -81,7 +81,9 @@ CHUNKED = -8  # the next record is part of a message larger than the queue
 
 SHORT_SPIN_NS = Waiting.HYBRID.value  # no spin under the interpreter lock is longer
 FOREVER = (1 << 63) - 1
-SLICE_NS = 50_000_000  # a wait ends at least this often to look for the peer's death, a time-out, Ctrl-C
+SLICE_NS = 200_000_000  # a wait in the interpreter ends at least this often to look for Ctrl-C
+SHORTEST_PAUSE_NS, LONGEST_PAUSE_NS = 1_000_000, 25_000_000  # between two looks whether the peer lives
+_RUNG, _ENDED = -1, -2  # what ended a wait
 
 
 # --- without waiting
@@ -270,43 +272,67 @@ def spin_and_peek(end, limit_ns):
 
 
 @jit
-def await_message(end, limit_ns):
-    """Until a message may be there, the peer closes, or `limit_ns` have passed: spin, then sleep, as the end's waiting says."""
-    spin_ns = load(end + SPIN_NS)
-    if not spin_for_message(end + CONSUMER, min(spin_ns, limit_ns)) and spin_ns < limit_ns:
-        sleep_for_message(end + CONSUMER, limit_ns - spin_ns)
+def await_message(end, waited_ns, limit_ns):
+    """Until a message may be there, a signal comes, or the peer closes or ends; whether it has ended, as far as its number tells.
+
+    Spins, then sleeps, as the end's waiting says. The wait has lasted for `waited_ns`, and ends after `limit_ns` in all. It looks
+    at the peer after as long again, within limits: so a death costs at the most as much again as the wait for it.
+    """
+    start = clock() - waited_ns
+    while 0 <= waited_ns < limit_ns:
+        pause_ns = _pause(waited_ns, limit_ns)
+        spin_ns = min(max(load(end + SPIN_NS) - waited_ns, 0), pause_ns)
+        if spin_for_message(end + CONSUMER, spin_ns):
+            return False
+        if spin_ns < pause_ns:
+            sleep_for_message(end + CONSUMER, pause_ns - spin_ns)
+        waited_ns = _look(end, start, waited_ns + pause_ns)
+    return waited_ns == _ENDED
 
 
 @jit
-def await_room(end, length, limit_ns):
-    """Until room for `length` bytes may be there, the peer closes, or `limit_ns` have passed; like `await_message`."""
-    spin_ns = load(end + SPIN_NS)
-    if not spin_for_room(end + PRODUCER, length, min(spin_ns, limit_ns)) and spin_ns < limit_ns:
-        sleep_for_room(end + PRODUCER, length, limit_ns - spin_ns)
+def await_room(end, length, waited_ns, limit_ns):
+    """Until room for `length` bytes may be there, or anything that ends `await_message`; whether the peer has ended."""
+    start = clock() - waited_ns
+    while 0 <= waited_ns < limit_ns:
+        pause_ns = _pause(waited_ns, limit_ns)
+        spin_ns = min(max(load(end + SPIN_NS) - waited_ns, 0), pause_ns)
+        if spin_for_room(end + PRODUCER, length, spin_ns):
+            return False
+        if spin_ns < pause_ns:
+            sleep_for_room(end + PRODUCER, length, pause_ns - spin_ns)
+        waited_ns = _look(end, start, waited_ns + pause_ns)
+    return waited_ns == _ENDED
+
+
+@jit_inline
+def _pause(waited_ns, limit_ns):
+    return min(max(waited_ns, SHORTEST_PAUSE_NS), LONGEST_PAUSE_NS, limit_ns - waited_ns)
 
 
 @jit
-def _peer_ended(end):
+def _look(end, start, due_ns):
+    """How long the wait since `start` has lasted; _RUNG if that is less than was due, _ENDED if the peer has."""
+    waited_ns = clock() - start
+    if waited_ns < due_ns:
+        return _RUNG
     seat = load(end + PEER_SEAT)
     namespace = load(seat + seats.NAMESPACE)  # 0 from a peer killed while it sat down
-    return (namespace == 0 or namespace == load(end + NAMESPACE)) and has_ended(load(seat))
+    ended = (namespace == 0 or namespace == load(end + NAMESPACE)) and has_ended(load(seat))
+    return _ENDED if ended else waited_ns
 
 
 @jit
 def _claim_waiting(end, length, timeout_ns):
-    start = clock()
-    next_look = start + SLICE_NS
+    start, ended = clock(), False
     while True:
-        now = clock()
-        ended = now >= next_look and _peer_ended(end)
         payload = try_claim(end, length)
-        if payload != AGAIN or now - start >= timeout_ns:
+        waited_ns = clock() - start
+        if payload != AGAIN or waited_ns >= timeout_ns:
             return payload
         if ended:
             return PEER_DIED
-        if now >= next_look:
-            next_look = now + SLICE_NS
-        await_room(end, length, min(timeout_ns - (now - start), next_look - now))
+        ended = await_room(end, length, waited_ns, timeout_ns)
 
 
 @jit_inline
@@ -331,20 +357,16 @@ def send(end, address, length, timeout_ns):
 
 @jit
 def _borrow_waiting(end, timeout_ns):
-    start = clock()
-    next_look = start + SLICE_NS
+    start, ended = clock(), False
     while True:
-        now = clock()
         closed = is_closed(end)  # looked at before the queue: what was sent before is received first
-        ended = now >= next_look and _peer_ended(end)
         header, payload = peek(end)
         if payload != AGAIN:
             return header, payload
-        if closed or ended or now - start >= timeout_ns:
+        waited_ns = clock() - start
+        if closed or ended or waited_ns >= timeout_ns:
             return 0, (PEER_CLOSED if closed else PEER_DIED if ended else AGAIN)
-        if now >= next_look:
-            next_look = now + SLICE_NS
-        await_message(end, min(timeout_ns - (now - start), next_look - now))
+        ended = await_message(end, waited_ns, timeout_ns)
 
 
 @jit_inline

@@ -54,7 +54,7 @@ class Identity:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    # Without pathlib and text: everyone who waits does this twenty times a second.
+    # Without pathlib and text: everyone who waits does this five times a second.
     try:
         file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except FileNotFoundError:

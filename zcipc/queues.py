@@ -37,6 +37,7 @@ KIND = "queue"
 _NS_PER_S = 1_000_000_000
 _UNLIMITED = (1 << 63) - 1
 _SMALLEST_CAPACITY = 4096
+_LOCK_NS = 5_000_000  # longer than a lock is held by who lives: then one looks whether the holder does
 _GRACE_S = 0.25  # beyond a time-out, for a lock whose holder may be dead
 
 Encoded = bytes | tuple[int, Any]  # as they are, or a tag and bytes-like
@@ -294,8 +295,8 @@ class Queue(Displayed, Handle, Generic[Item]):
         return True
 
     def _await_lock(self, side: int) -> None:
-        """Wait for a slice at the most, and do away with a holder that is dead."""
-        holder = entries.await_lock(self, side, SLICE_NS)
+        """Wait a little, and do away with a holder that is dead."""
+        holder = entries.await_lock(self, side, _LOCK_NS)
         unchanged = holder != FREE and entries.word(self, side + core.LOCK) & -2 == holder
         if unchanged and not holder_of(holder, self._namespace).is_alive():
             entries.inherit(self, side, holder)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,24 +19,39 @@ from zcipc.lab.torture.messages import SHORTEST, Ledger, number_of, sealed, stre
 from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, eventually, nothing_left
 from zcipc.lab.torture.tally import Tally
 
-_KILLS = 25  # a round
+KILLS = 25  # a round
 _LONGEST_LIFE_S = 0.004
-_COMMITTED, _RECEIVED, _SPOILT, _WORDS = range(4)
+COMMITTED, RECEIVED, SPOILT, _WORDS = range(4)
 
 
 def channels(random: Random) -> Tally:
     """One round: victims at one end of a connection, that send, lend, receive and borrow until they die."""
     tally = Tally()
-    for _ in range(_KILLS):
-        torment(random, tally, lambda *_: None)
+    for _ in range(KILLS):
+        torment(random, tally)
     return tally
+
+
+class Traffic(NamedTuple):
+    """What goes through a connection.
+
+    Attributes:
+        live: the victim, until it dies, with its end, a source of randomness and its progress.
+        keep_busy: the survivor, with its end, its ledger and a source of randomness, for so many seconds.
+        receive: the next message at an end, within so many seconds.
+    """
+
+    live: Callable[[Connection, Random, "np.ndarray[Any, Any]"], None]
+    keep_busy: Callable[[Connection, Ledger, Random, float], None]
+    receive: Callable[[Connection, float], bytes]
 
 
 Torment = Callable[[Victim, Connection, Ledger], None]
 
 
-def torment(random: Random, tally: Tally, before: Torment) -> None:
+def torment(random: Random, tally: Tally, before: Torment = lambda *_: None, traffic: Traffic | None = None) -> None:
     """A victim that talks to a survivor, until `before(victim, the survivor's end, its ledger)` is over and it is killed."""
+    live, keep_busy, receive = traffic or Traffic(_live, _keep_busy, lambda end, timeout: end.recv_bytes(timeout=timeout))
     seed, capacity = random.getrandbits(32), 1 << random.randint(12, 17)
     waiting = random.choice(list(Waiting))
     step = f"victim {seed} of {capacity} bytes, waiting {waiting.name}"
@@ -45,21 +60,22 @@ def torment(random: Random, tally: Tally, before: Torment) -> None:
         ours, theirs = Pipe(capacity=capacity, waiting=waiting)
         names.append(ours._segment.name)
         ours.poll()
-        with Victim(lambda: _live(theirs, Random(seed), progress)) as victim:
+        with Victim(lambda: live(theirs, Random(seed), progress)) as victim:
             theirs.close()
             ledger = Ledger()
             eventually(lambda: ours.statistics().peer_pid is not None)  # who dies before it comes is missed by nobody
-            eventually(lambda: bool(progress[_COMMITTED] or progress[_RECEIVED]), within=0.05)
-            _keep_busy(ours, ledger, Random(seed + 1), random.uniform(0, _LONGEST_LIFE_S))
+            eventually(lambda: bool(progress[COMMITTED] or progress[RECEIVED]), within=0.05)
+            keep_busy(ours, ledger, Random(seed + 1), random.uniform(0, _LONGEST_LIFE_S))
             before(victim, ours, ledger)
             victim.kill()
             tally.kills += 1
-            with _in_time(tally, step):
-                _receive_the_rest(ours, ledger)
+            with _in_time(tally, step), suppress(Closed):
+                while True:
+                    ledger.note(receive(ours, PATIENCE_S))
         ours.close()
-    ledger.settle(int(progress[_COMMITTED]), tally, step)
-    tally.messages += int(progress[_RECEIVED])
-    tally.fault("torn", f"received by the victim, {step}", int(progress[_SPOILT]))
+    ledger.settle(int(progress[COMMITTED]), tally, step)
+    tally.messages += int(progress[RECEIVED])
+    tally.fault("torn", f"received by the victim, {step}", int(progress[SPOILT]))
 
 
 def _progress() -> "np.ndarray[Any, Any]":
@@ -72,12 +88,12 @@ def _live(end: Connection, random: Random, progress: "np.ndarray[Any, Any]") -> 
     kept: list[Any] = []
     for message in stream(random, end.capacity - 64):
         _send(end, message, random, kept)
-        progress[_COMMITTED] += 1
+        progress[COMMITTED] += 1
         with suppress(TimedOut):
             while random.random() < 0.7:
                 received = _receive(end, random, kept)
-                progress[_RECEIVED] += 1
-                progress[_SPOILT] += number_of(received) is None
+                progress[RECEIVED] += 1
+                progress[SPOILT] += number_of(received) is None
         del kept[: -random.randint(1, 3)]
 
 
@@ -118,12 +134,6 @@ def _keep_busy(end: Connection, ledger: Ledger, random: Random, seconds: float) 
             return
 
 
-def _receive_the_rest(end: Connection, ledger: Ledger) -> None:
-    with suppress(Closed):
-        while True:
-            ledger.note(end.recv_bytes(timeout=PATIENCE_S))
-
-
 @contextmanager
 def _in_time(tally: Tally, step: str) -> Iterator[None]:
     """Count a hang if the block, which notices a death, takes longer than it may, or gives up."""
@@ -140,7 +150,7 @@ def _in_time(tally: Tally, step: str) -> Iterator[None]:
 def pairs(random: Random) -> Tally:
     """One round: both processes of a connection die, one after the other or at once, and leave nothing."""
     tally = Tally()
-    for _ in range(_KILLS // 5):
+    for _ in range(KILLS // 5):
         _kill_both(random, tally)
     return tally
 
@@ -153,7 +163,7 @@ def _kill_both(random: Random, tally: Tally) -> None:
         first = Victim(lambda: _live_and_let_die(ours, Random(seed), progress))
         second = Victim(lambda: _live_and_let_die(theirs, Random(seed), progress))
         with first, second:
-            eventually(lambda: bool(progress[_COMMITTED]), within=0.05)  # or both wait for room, as two that only send do
+            eventually(lambda: bool(progress[COMMITTED]), within=0.05)  # or both wait for room, as two that only send do
             time.sleep(random.uniform(0, _LONGEST_LIFE_S))
             first.kill()
             time.sleep(random.choice((0, 0.0005)))
@@ -170,7 +180,7 @@ def _live_and_let_die(end: Connection, random: Random, progress: "np.ndarray[Any
 def semaphores(random: Random) -> Tally:
     """One round: the paper's queue, whose semaphores a victim may hold when it dies."""
     tally = Tally()
-    for _ in range(_KILLS):
+    for _ in range(KILLS):
         _kill_at_semaphores(random, tally)
     return tally
 
@@ -187,7 +197,7 @@ def _kill_at_semaphores(random: Random, tally: Tally) -> None:
                 ledger.note(ipc_receive(ipc, timeout=0))
             with suppress(TimedOut):
                 ipc_send(ipc, message, timeout=0)
-            if progress[_COMMITTED] and time.monotonic() > deadline:
+            if progress[COMMITTED] and time.monotonic() > deadline:
                 break
         victim.kill()
         tally.kills += 1
@@ -198,14 +208,14 @@ def _kill_at_semaphores(random: Random, tally: Tally) -> None:
             while True:
                 ipc_send(ipc, sealed(0, SHORTEST), timeout=PATIENCE_S)
         ipc_destroy(ipc)
-    ledger.settle(int(progress[_COMMITTED]), tally, step)
+    ledger.settle(int(progress[COMMITTED]), tally, step)
 
 
 def _live_at_semaphores(random: Random, progress: "np.ndarray[Any, Any]") -> None:
     ipc = ipc_init(os.getppid(), os.getpid(), slots=4, slot_bytes=512)
     for message in stream(random, 512):
         ipc_send(ipc, message)
-        progress[_COMMITTED] += 1
+        progress[COMMITTED] += 1
         with suppress(TimedOut):
-            progress[_SPOILT] += number_of(ipc_receive(ipc, timeout=0)) is None
-            progress[_RECEIVED] += 1
+            progress[SPOILT] += number_of(ipc_receive(ipc, timeout=0)) is None
+            progress[RECEIVED] += 1

@@ -4,6 +4,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 from random import Random
+from typing import Any
+
+import numpy as np
 
 from zcipc.lab.torture.tally import Tally
 
@@ -26,16 +29,29 @@ def number_of(message: bytes | memoryview) -> int | None:
     return number if check_sum == _check_sum(number, message[SHORTEST:]) else None
 
 
+def in_some_form(message: bytes, random: Random) -> Any:
+    """An object that holds a message: its bytes, which are never pickled, an array, or a pickle with either inside."""
+    array = np.frombuffer(message, np.uint8)
+    return random.choice((message, array, [message], {"message": array}))
+
+
+def content(form: Any) -> bytes:
+    """The message that `in_some_form` put into an object."""
+    while isinstance(form, list | dict):
+        form = form["message"] if isinstance(form, dict) else form[0]
+    return form if isinstance(form, bytes) else bytes(form.tobytes())
+
+
 def _check_sum(number: int, body: bytes | memoryview) -> int:
     return zlib.crc32(body, number & 0xFFFF_FFFF)
 
 
 class Ledger:
-    """What one receiver saw of one sender's messages, which are numbered from 0."""
+    """What one receiver saw of one sender's messages, which are numbered from `first` on."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
         self.received = 0
-        self._next = 0
+        self._next = first
         self._missing: set[int] = set()
         self._duplicated = self._torn = self._out_of_order = 0
 

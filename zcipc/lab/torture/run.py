@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count, islice
+from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
 
@@ -17,13 +18,18 @@ from rich.table import Table
 
 from zcipc.lab.errors import LabError, UsageError
 from zcipc.lab.progress import report
-from zcipc.lab.torture import corruption, exhaustion, kills, sabotage, stops, sweep
+from zcipc.lab.torture import broadcasts, calls, corruption, crowds, exhaustion, kills, objects, sabotage, stops, sweep, takeover
 from zcipc.lab.torture.tally import FAULTS, Tally
 
 ROUNDS: Mapping[str, Callable[[Random], Tally]] = {
     "sweep": sweep.sweep,
     "kills": kills.channels,
     "pairs": kills.pairs,
+    "objects": objects.objects,
+    "takeovers": takeover.takeovers,
+    "crowds": crowds.crowds,
+    "broadcasts": broadcasts.broadcasts,
+    "calls": calls.calls,
     "semaphores": kills.semaphores,
     "stops": stops.stops,
     "corruption": corruption.corruption,
@@ -77,7 +83,8 @@ def torture(
 def _finished(turns: Iterator[tuple[int, str]], deadline: float) -> Iterator[tuple[int, str, Tally]]:
     """Run the rounds, none begun after the deadline; each with its tally as it ends."""
     at_a_time = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(at_a_time, multiprocessing.get_context("forkserver"), _quiet) as pool:
+    _start_server()
+    with ProcessPoolExecutor(at_a_time, multiprocessing.get_context("forkserver")) as pool:
         running: dict[Future[Tally], tuple[int, str]] = {}
         while True:
             while len(running) < at_a_time and time.monotonic() < deadline and (turn := next(turns, None)):
@@ -89,8 +96,13 @@ def _finished(turns: Iterator[tuple[int, str]], deadline: float) -> Iterator[tup
                 yield *running.pop(one), one.result()
 
 
-def _quiet() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C: the rounds that run are finished
+def _start_server() -> None:
+    """Start the server that all rounds are forked from, none of which ever gets the terminal's Ctrl-C: it finishes."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _round(seed: int, name: str) -> Tally:

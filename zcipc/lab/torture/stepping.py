@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from zcipc.lab.errors import LabError
 from zcipc.lab.torture.processes import Victim
@@ -52,6 +53,13 @@ class _Registers(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+
+
+def address_of(function: Any) -> int:
+    """Where the code of a built-in function lies."""
+    ctypes.pythonapi.PyCFunction_GetFunction.restype = ctypes.c_void_p
+    ctypes.pythonapi.PyCFunction_GetFunction.argtypes = [ctypes.py_object]
+    return int(ctypes.pythonapi.PyCFunction_GetFunction(function))
 
 
 class NotTraced(LabError):

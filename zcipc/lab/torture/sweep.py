@@ -5,7 +5,6 @@ victim writes to shared memory, so a first pass notes the instructions at which 
 first of them and after each: that is every instant that can be told from another. `every` asks for each instruction instead.
 """
 
-import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +20,7 @@ from zcipc.ipc import _entries as ipc_entries
 from zcipc.lab.torture.messages import Ledger, sealed
 from zcipc.lab.torture.processes import NOTICE_S, Victim, nothing_left
 from zcipc.lab.torture.queues import CAPACITY, Channel, Queue, Semaphores
-from zcipc.lab.torture.stepping import Stepper, be_traced
+from zcipc.lab.torture.stepping import Stepper, address_of, be_traced
 from zcipc.lab.torture.tally import Tally
 from zcipc.methods import entries
 
@@ -57,14 +56,7 @@ class Operation:
 
 
 def _native(name: str) -> Callable[[], int]:
-    return lambda: _address(getattr(entries, name))
-
-
-def _address(function: Any) -> int:
-    """Where the code of a built-in function lies."""
-    ctypes.pythonapi.PyCFunction_GetFunction.restype = ctypes.c_void_p
-    ctypes.pythonapi.PyCFunction_GetFunction.argtypes = [ctypes.py_object]
-    return int(ctypes.pythonapi.PyCFunction_GetFunction(function))
+    return lambda: address_of(getattr(entries, name))
 
 
 def _send(number: int) -> Callable[[Connection], object]:
@@ -138,17 +130,17 @@ OPERATIONS = (
         sent=_FULL,
         waiting=_BLOCK,
     ),
-    Operation("take a seat", lambda end: end.poll(), lambda: _address(seats._entries.take), sent=0),
+    Operation("take a seat", lambda end: end.poll(), lambda: address_of(seats._entries.take), sent=0),
     Operation("open an end", lambda end: end.poll(), _native("open_end"), sent=0),
     Operation("close", lambda end: end.close(), _native("close")),
     Operation(
         "send at the semaphores",
         lambda ipc: ipc_send(ipc, sealed(1, _LENGTH)),
-        lambda: _address(ipc_entries().send),
+        lambda: address_of(ipc_entries().send),
         Semaphores,
         sends=True,
     ),
-    Operation("receive at the semaphores", ipc_receive, lambda: _address(ipc_entries().receive), Semaphores),
+    Operation("receive at the semaphores", ipc_receive, lambda: address_of(ipc_entries().receive), Semaphores),
 )
 
 
