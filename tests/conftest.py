@@ -42,6 +42,7 @@ def _hangs(_signal, frame):
 @pytest.fixture
 def tidy():
     """The test ends, in time, and leaves no process and no segment."""
+    gc.freeze()  # what lives already need not be looked through again
     before, handler = _segments(), signal.signal(signal.SIGALRM, _hangs)
     faulthandler.dump_traceback_later(2 * HANGS_AFTER, exit=True)  # for what does not heed the signal
     signal.alarm(HANGS_AFTER)

@@ -5,7 +5,9 @@ import gc
 import multiprocessing
 import os
 import pickle
+import select
 import signal
+import statistics
 import threading
 import time
 from collections import namedtuple
@@ -480,6 +482,33 @@ def test_a_wait_ends_within_250_ms_of_the_death_of_the_peer(waiting, blocked):
             calls[blocked]()
         assert time.monotonic() - killed[0] < 0.25
         timer.join()
+
+
+def test_a_death_costs_no_longer_than_the_wait_before_it(waiting):
+    late = []
+    for _ in range(7):
+        left, right = Pipe(capacity=4096, waiting=waiting)
+        with left, Child(send_some_then_hang, right, 1) as child:
+            right.close()
+            assert left.recv(timeout=PATIENCE) == 0
+            died = []
+            timer = threading.Timer(0.005, lambda child=child, died=died: died.append(killed(child.pid)))
+            timer.start()
+            with pytest.raises(PeerDied):
+                left.recv(timeout=PATIENCE)
+            told = time.monotonic()
+            timer.join()
+            late.append(told - died[0])
+    assert statistics.median(late) < 0.015
+
+
+def killed(pid):
+    """Kill a process; when it had died."""
+    process = os.pidfd_open(pid)
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    select.select([process], [], [], PATIENCE)
+    os.close(process)
+    return time.monotonic()
 
 
 def send_until_full(connection):

@@ -30,9 +30,8 @@ from support import PATIENCE, Child, eventually
 
 from zcipc import JoinableQueue, MessageTooLarge, Queue, SimpleQueue, ring
 from zcipc import shared_queue as core
-from zcipc.lab.torture import sweep
 from zcipc.lab.torture.processes import Victim
-from zcipc.lab.torture.stepping import AVAILABLE, Stepper, be_traced
+from zcipc.lab.torture.stepping import AVAILABLE, Stepper, address_of, be_traced
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -509,7 +508,7 @@ class Death:
 
 
 def entry_of(name):
-    return lambda: sweep._address(getattr(core.entries, name))
+    return lambda: address_of(getattr(core.entries, name))
 
 
 def native_put():

@@ -2,16 +2,24 @@
 
 import ctypes
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from random import Random
 
 import numpy as np
 import pytest
 from numba import cfunc, int64, void
+from support import PATIENCE, eventually
 
-from zcipc import cli, ring
+from zcipc import Queue, cli, ring
 from zcipc import operations as ops
 from zcipc.atomics import memcpy
-from zcipc.lab.torture import kills, run, sweep
+from zcipc.broadcast import Reader
+from zcipc.lab.progress import VARIABLE
+from zcipc.lab.torture import broadcasts, calls, crowds, kills, objects, run, sweep, takeover
 from zcipc.lab.torture.messages import SHORTEST, Ledger, number_of, sealed, stream
 from zcipc.lab.torture.stepping import AVAILABLE
 from zcipc.lab.torture.sweep import OPERATIONS, Operation, killed_throughout
@@ -116,11 +124,84 @@ def test_every_instant_means_every_instruction():
     assert sweep.instants_of(operation, every=True) > 50 > sweep.instants_of(operation, every=False)
 
 
-@pytest.mark.parametrize("round_", [kills.channels, kills.pairs, kills.semaphores], ids=lambda round_: round_.__name__)
+@steps
+@pytest.mark.parametrize("operation", takeover.OPERATIONS, ids=lambda operation: operation.name)
+def test_killed_at_any_instant_at_a_queue_the_others_go_on(operation):
+    tally = takeover.killed_throughout(operation)
+    assert tally.failures == []
+    assert tally.kills >= 5
+
+
+@pytest.mark.parametrize(
+    "round_",
+    [
+        kills.channels,
+        kills.pairs,
+        kills.semaphores,
+        objects.objects,
+        crowds.crowds,
+        broadcasts.broadcasts,
+        calls.calls,
+    ],
+    ids=lambda round_: round_.__name__,
+)
 def test_killed_at_random_instants_under_load(round_):
     tally = round_(Random(20240))
     assert tally.failures == []
     assert tally.kills >= 10
+    assert tally.messages > 10 or round_ is kills.pairs, "nobody lived to receive"
+
+
+def test_a_queue_that_drops_an_item_is_caught(monkeypatch):
+    put = Queue.put
+
+    def forgetful(items, obj, **how):
+        if items.qsize() != 1:
+            put(items, obj, **how)
+
+    monkeypatch.setattr(Queue, "put", forgetful)
+    assert crowds.crowds(Random(20240)).lost > 0
+
+
+def test_a_reader_that_does_not_own_up_to_what_it_missed_is_caught(monkeypatch):
+    monkeypatch.setattr(Reader, "missed", 0)
+    assert broadcasts.broadcasts(Random(20240)).lost > 0
+
+
+def test_a_server_that_confuses_answers_is_caught(monkeypatch):
+    monkeypatch.setattr(calls._Service, "echo", lambda self, form: sealed(0, SHORTEST))
+    assert calls.calls(Random(20240)).torn > 0
+
+
+FIRST_PRODUCER = list(range(5))
+SECOND_PRODUCER = [(1 << crowds.PRODUCER_SHIFT) + number for number in range(3)]
+
+
+def test_the_notes_of_all_consumers_together_are_what_was_put():
+    notes = [FIRST_PRODUCER[::2] + SECOND_PRODUCER[:1], SECOND_PRODUCER[1:] + FIRST_PRODUCER[1::2]]
+    assert crowd_settled([(5, 5), (3, 3)], notes) == {}
+    assert crowd_settled([(4, 8), (3, 3)], notes) == {}, "a producer may have died before it counted"
+    assert crowd_settled([(6, 6), (3, 3)], notes, taken_along=1) == {}, "a consumer may have died before it noted"
+
+
+@pytest.mark.parametrize(
+    ("notes", "fault"),
+    [
+        ([FIRST_PRODUCER[:4]], {"lost": 1}),
+        ([FIRST_PRODUCER, FIRST_PRODUCER[:2]], {"duplicated": 2}),
+        ([[0, 1, 3, 2, 4]], {"out_of_order": 1}),
+        ([[*FIRST_PRODUCER, crowds.TORN]], {"torn": 1}),
+        ([[*FIRST_PRODUCER, 5]], {"torn": 1}),
+    ],
+)
+def test_each_fault_of_a_crowd_is_seen_for_what_it_is(notes, fault):
+    assert crowd_settled([(5, 5)], notes) == fault
+
+
+def crowd_settled(puts, notes, taken_along=0):
+    tally = Tally()
+    crowds.settle(puts, [np.array(one) for one in notes], taken_along, tally, "here")
+    return {kind: getattr(tally, kind) for kind in FAULTS if getattr(tally, kind)}
 
 
 # --- the command
@@ -144,6 +225,21 @@ def test_a_fault_ends_with_the_command_that_shows_it_again(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "lost: 2 of 3 messages, somewhere" in said
     assert "zcipc torture --only kills --seed 9 --rounds 1" in said
+
+
+def test_ctrl_c_pressed_again_and_again_ends_the_command_once_and_in_order(tmp_path):
+    progress = tmp_path / "progress"
+    command = [sys.executable, "-m", "zcipc", "torture", "--only", "pairs", "--seconds", "60"]
+    torture = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {VARIABLE: str(progress)}
+    )
+    assert eventually(progress.exists), "the first round does not end"
+    while torture.poll() is None:
+        torture.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    said, complained = torture.communicate(timeout=PATIENCE)
+    assert (torture.returncode, complained) == (130, "")
+    assert "out of order" in said
 
 
 def test_an_unknown_round_is_refused_with_those_there_are(capsys):

@@ -297,11 +297,11 @@ class _Member(Displayed, Handle, ABC):
             self._owner = own.pid
 
     def _await(self, word: int, bell: int, seen: int, start: float, deadline: float | None) -> None:
-        """Wait for a change, for as long again as since `start` at most: then one looks at the other process, so ever less often."""
+        """Wait for a change, as long again as since `start` at the most: then one looks whether the other process lives."""
         now = time.monotonic()
         limit_ns = min(max(int((now - start) * 1e9), _SHORTEST_PAUSE_NS), _LONGEST_PAUSE_NS)
         if deadline is not None:
-            limit_ns = min(limit_ns, int((deadline - now) * 1e9))
+            limit_ns = int(min(limit_ns, (deadline - now) * 1e9))
         if limit_ns <= 0:
             raise TimedOut(f"nothing happened on {self._label()} in time")
         spin_ns = self._waiting.value if len(os.sched_getaffinity(0)) > 1 else 0

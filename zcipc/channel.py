@@ -167,7 +167,7 @@ class Channel(End):
                 f"wait for each other; allow it some time, or make it with capacity={1 << size.bit_length()} or more"
             )
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._streaming.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+        if not self._streaming.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)):
             raise TimedOut(f"another thread was sending on {self!r} all the {timeout:g} s")
         try:
             for kind, chunk in cut(pieces, size, tag, self._capacity):

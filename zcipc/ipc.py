@@ -244,9 +244,9 @@ def _patiently(ipc: Ipc, queue: int, attempt: Callable[[int], int], timeout: flo
     while True:
         if ipc.is_destroyed():
             raise Closed("the ipc object was destroyed: call ipc_init again in both processes")
-        left_ns = _SLICE_NS if timeout is None else int((start + timeout - time.monotonic()) * _NS_PER_S)
+        left_ns = _SLICE_NS if timeout is None else int(min((start + timeout - time.monotonic()) * _NS_PER_S, _SLICE_NS))
         peer_lives = ipc.peer().is_alive()  # before the queue: what it sent comes first
-        result = attempt(min(max(left_ns, 0), _SLICE_NS) if peer_lives else _SLICE_NS)
+        result = attempt(max(left_ns, 0) if peer_lives else _SLICE_NS)
         if result == bounded_buffer.MUTEX_TAKEN and not peer_lives:
             _entries().free_mutex(queue)
             continue

@@ -579,14 +579,9 @@ class _Entries:
     peek: Callable[..., int] = entry(_peek, "O", new_int)
     recv_plain: Callable[..., bytes | None] = entry(_recv_plain, "O", as_it_is)
     is_closed: Callable[..., bool] = entry(_is_closed, "O", new_bool)
-<<<<<<< HEAD
     count_sleepers: Callable[..., None] = entry(_count_sleepers, "OL", no_result)
-    await_message: Callable[..., None] = entry(_await_message, "OL", no_result)
-    await_room: Callable[..., None] = entry(_await_room, "OLL", no_result)
-=======
     await_message: Callable[..., bool] = entry(_await_message, "OLL", new_bool)
     await_room: Callable[..., bool] = entry(_await_room, "OLLL", new_bool)
->>>>>>> a3e214b (Whoever waits learns of a death in milliseconds; torture of objects, queues, broadcasts and remote calls; Ctrl-C stops once)
     open_end: Callable[..., None] = entry(_open_end, "OLL", no_result)
     close: Callable[..., None] = entry(_close, "OL", no_result)
     watch: Callable[..., None] = entry(_watch, "OLLL", no_result)

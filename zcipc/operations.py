@@ -273,10 +273,10 @@ def spin_and_peek(end, limit_ns):
 
 @jit
 def await_message(end, waited_ns, limit_ns):
-    """Until a message may be there, a signal comes, or the peer closes or ends; whether it has ended, as far as its number tells.
+    """Until a message may be there, a signal comes, or the peer closes or ends; whether it has ended, by its number.
 
-    Spins, then sleeps, as the end's waiting says. The wait has lasted for `waited_ns`, and ends after `limit_ns` in all. It looks
-    at the peer after as long again, within limits: so a death costs at the most as much again as the wait for it.
+    Spins, then sleeps, as the end's waiting says. The wait has lasted for `waited_ns`, and ends after `limit_ns` in all. It
+    looks at the peer after as long again, within limits: so a death costs at the most as much again as the wait for it.
     """
     start = clock() - waited_ns
     while 0 <= waited_ns < limit_ns:

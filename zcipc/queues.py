@@ -288,7 +288,7 @@ class Queue(Displayed, Handle, Generic[Item]):
         """Wait for a slice at the most; False, without waiting, if the deadline has passed."""
         limit_ns = SLICE_NS
         if deadline is not None:
-            limit_ns = min(limit_ns, int((deadline - time.monotonic()) * _NS_PER_S))
+            limit_ns = int(min(limit_ns, (deadline - time.monotonic()) * _NS_PER_S))
             if limit_ns <= 0:
                 return False
         entries.await_change(self, word, bell, seen, self._spin_ns, limit_ns)

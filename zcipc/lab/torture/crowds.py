@@ -28,7 +28,7 @@ _MOST_AT_ONCE = 4  # items of one call
 _LONGEST = 40_000  # bytes: some items are so large that they are copied without the interpreter lock
 _MOST_NOTED = 1 << 18  # items of one consumer
 PRODUCER_SHIFT = 32  # above an item's number stands its producer's
-_STOP, _TORN = -1, -2  # noted in place of a number
+_STOP, TORN = -1, -2  # noted in place of a number
 _COUNT, _ASKED, _NOTES = range(3)
 
 
@@ -63,7 +63,7 @@ def settle(
         taken_along: items that killed consumers may have got and not noted.
     """
     numbers = np.concatenate(notes)
-    tally.fault("torn", step, int(np.count_nonzero(numbers == _TORN)))
+    tally.fault("torn", step, int(np.count_nonzero(numbers == TORN)))
     found, times = np.unique(numbers[numbers >= 0], return_counts=True)
     tally.messages += len(found)
     tally.fault("duplicated", step, int(np.sum(times - 1)))
@@ -210,4 +210,4 @@ def _done(members: list[_Member]) -> int:
 
 def _number(item: Any) -> int:
     number = number_of(content(item))
-    return _TORN if number is None else number
+    return TORN if number is None else number

@@ -18,7 +18,19 @@ from rich.table import Table
 
 from zcipc.lab.errors import LabError, UsageError
 from zcipc.lab.progress import report
-from zcipc.lab.torture import broadcasts, calls, corruption, crowds, exhaustion, kills, objects, sabotage, stops, sweep, takeover
+from zcipc.lab.torture import (
+    broadcasts,
+    calls,
+    corruption,
+    crowds,
+    exhaustion,
+    kills,
+    objects,
+    sabotage,
+    stops,
+    sweep,
+    takeover,
+)
 from zcipc.lab.torture.tally import FAULTS, Tally
 
 ROUNDS: Mapping[str, Callable[[Random], Tally]] = {

@@ -47,12 +47,14 @@ class Operation:
 
 
 OPERATIONS = (
-    Operation("put", lambda items: items.put(sealed(1, _ORDINARY)), "put", puts=1),
+    Operation("put", lambda items: items.put(sealed(1, _ORDINARY), timeout=PATIENCE_S), "put", puts=1),
     Operation("put many", lambda items: items.put_many([sealed(number, _ORDINARY) for number in (1, 2, 3)]), "put", puts=3),
-    Operation("put past a gap", lambda items: items.put(sealed(1, _LONG)), "put", puts=1, length=_LONG, passed=2),
-    Operation("get", lambda items: items.get(), "get", held=2, gets=1),
+    Operation(
+        "put past a gap", lambda items: items.put(sealed(1, _LONG), timeout=PATIENCE_S), "put", puts=1, length=_LONG, passed=2
+    ),
+    Operation("get", lambda items: items.get(timeout=PATIENCE_S), "get", held=2, gets=1),
     Operation("get many", lambda items: items.get_many(), "get", held=3, gets=3),
-    Operation("get past a gap", lambda items: items.get(), "get", held=2, gets=1, length=_LONG, passed=2),
+    Operation("get past a gap", lambda items: items.get(timeout=PATIENCE_S), "get", held=2, gets=1, length=_LONG, passed=2),
 )
 
 
@@ -125,5 +127,5 @@ def _go_on(items: Queue, tally: Tally, step: str) -> list[bytes]:
     except (Full, Empty):
         tally.fault("hangs", step)
     took = time.monotonic() - start
-    tally.fault("hangs", f"went on after {took:.3f} s, {step}", int(took > 2 * NOTICE_S))  # both locks may have to be taken over
+    tally.fault("hangs", f"went on after {took:.3f} s, {step}", int(took > 2 * NOTICE_S))  # there are two locks
     return [item for item in left if item != _LAST]
