@@ -17,7 +17,7 @@ from zcipc import Broadcast, Closed, PeerDied, Waiting
 from zcipc.atomics import WORD
 from zcipc.broadcast import Policy, Reader
 from zcipc.lab.torture.messages import Ledger, content, in_some_form, stream
-from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, count_outcome, eventually, nothing_left
+from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, count_outcome, eventually, goes_on, nothing_left
 from zcipc.lab.torture.tally import FAULTS, Tally
 
 _READERS = 4
@@ -57,8 +57,7 @@ def _torment(broadcast: Broadcast, policy: Policy, seed: int, tally: Tally, step
         for victim in victims:
             time.sleep(random.uniform(0, _LONGEST_LIFE_S))
             readers[victim].kill()
-            before = int(sent[0])
-            if not eventually(lambda before=before: sent[0] > before, NOTICE_S):
+            if not goes_on(lambda: int(sent[0])):
                 tally.fault("hangs", f"the sender did nothing for {NOTICE_S} s after the death of reader {victim}, {step}")
         time.sleep(random.uniform(0, _LONGEST_LIFE_S))
         sender.kill()

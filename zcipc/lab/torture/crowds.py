@@ -8,6 +8,7 @@ import mmap
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, Full
 from random import Random
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from zcipc import Queue, Waiting
 from zcipc.atomics import WORD
 from zcipc.lab.torture.messages import SHORTEST, content, in_some_form, number_of, sealed
-from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, count_outcome, eventually, nothing_left
+from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, count_outcome, goes_on, nothing_left
 from zcipc.lab.torture.tally import Tally
 
 _KILLS = 12  # a round
@@ -159,8 +160,7 @@ class _Crowd:
         victim.killed = True
         tally.kills += 1
         for name, others in (("producers", _alive(self._producers)), ("consumers", _alive(self._consumers))):
-            before = _done(others)
-            if not eventually(lambda others=others, before=before: _done(others) > before, NOTICE_S):
+            if not goes_on(partial(_done, others)):
                 tally.fault("hangs", f"{name} did nothing for {NOTICE_S} s after {tally.kills} kills, {step}")
         self._join(side)
 

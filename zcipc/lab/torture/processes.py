@@ -85,6 +85,12 @@ def eventually(condition: Callable[[], bool], within: float = PATIENCE_S) -> boo
     return met
 
 
+def goes_on(progress: Callable[[], int], within: float = NOTICE_S) -> bool:
+    """Whether `progress()` grows in time."""
+    before = progress()
+    return eventually(lambda: progress() > before, within)
+
+
 @contextmanager
 def nothing_left(tally: Tally, step: str) -> Iterator[list[str]]:
     """Count as leaks the descriptors that the block opens, and the segments that outlive it. It lists their names."""
