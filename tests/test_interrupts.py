@@ -169,7 +169,8 @@ def calls_in_vain(waiting):
 
         def queue():
             full = Queue(3, capacity=4096, waiting=waiting)
-            full.put_many([bytes(1000)] * 3)
+            for _ in range(3):
+                full.put(bytes(1000))
             return full
 
         def broadcast(messages):
@@ -228,7 +229,7 @@ def calls_in_vain(waiting):
             "Queue.put": (Full, partial(queue().put, 1)),
             "Queue.put_many": (Full, partial(queue().put_many, [1, 2])),
             "Reader.recv": (TimedOut, broadcast(0).readers[0].recv),
-            "Broadcast.send": (TimedOut, partial(broadcast(3).send, bytes(1000))),
+            "Broadcast.send": (TimedOut, partial(broadcast(3).send, bytes(2000))),
             "Call.result": (TimedOut, call().result),
             "accept": (TimedOut, listener.accept),
             "ipc_receive": (TimedOut, partial(ipc_receive, paper())),
@@ -270,7 +271,8 @@ def test_a_time_out_is_as_long_as_it_says(waiting):
 
 @pytest.mark.parametrize("timeout", [None, math.inf])
 def test_without_a_time_out_a_call_waits_as_long_as_it_takes(timeout):
-    (left, right), (watched, watcher), items, full = Pipe(), Pipe(), Queue(), Queue(1)
+    (left, right), (watched, watcher), (sending, receiving) = (Pipe() for _ in range(3))
+    items, full = Queue(), Queue(1)
     sender, crowded = Broadcast(1), Broadcast(1, capacity=4096)
     patient, (ours, theirs) = Patient(), Pipe()
     full.put(1)
@@ -282,11 +284,14 @@ def test_without_a_time_out_a_call_waits_as_long_as_it_takes(timeout):
     waits = {  # the call, and what it waits for
         "recv": (lambda: left.recv(timeout=timeout), lambda: right.send("at last")),
         "wait": (lambda: zcipc.wait([watched], timeout), lambda: watcher.send("at last")),
-        "send": (lambda: right.send_bytes(bytes(3 << 20), timeout=timeout), lambda: left.recv_bytes()),
+        "send": (lambda: sending.send_bytes(bytes(3 << 20), timeout=timeout), lambda: receiving.recv_bytes()),
         "Queue.get": (lambda: items.get(timeout=timeout), lambda: items.put("at last")),
         "Queue.put": (lambda: full.put("at last", timeout=timeout), lambda: full.get()),
         "Reader.recv": (lambda: sender.readers[0].recv(timeout=timeout), lambda: sender.send("at last")),
-        "Broadcast.send": (lambda: crowded.send(bytes(1000), timeout=timeout), lambda: crowded.readers[0].recv()),
+        "Broadcast.send": (
+            lambda: crowded.send(bytes(2000), timeout=timeout),
+            lambda: [crowded.readers[0].recv() for _ in range(2)],
+        ),
         "Call.result": (lambda: call.result(timeout), patient.enough.set),
     }
     ended = {}
@@ -301,7 +306,7 @@ def test_without_a_time_out_a_call_waits_as_long_as_it_takes(timeout):
     assert ended == {}
     for _, awaited in waits.values():
         awaited()
-    assert eventually(lambda: ended.keys() == waits.keys(), AT_ONCE)
+    assert eventually(lambda: ended.keys() == waits.keys(), AT_ONCE), waits.keys() - ended.keys()
     assert (ended["recv"], ended["Queue.get"], ended["Reader.recv"], ended["Call.result"]) == (*["at last"] * 3, True)
     ours.close()
     server.join(PATIENCE)
