@@ -138,7 +138,7 @@ def wait(ends: Iterable[_End], timeout: float | None = None) -> list[_End]:
     without a message, after a dropped loan, does not end it.
     """
     waited: list[Any] = list(ends)
-    deadline = None if timeout in (None, math.inf) else time.monotonic() + timeout
+    deadline = None if timeout is None or timeout == math.inf else time.monotonic() + timeout
     while True:
         left = None if deadline is None else max(deadline - time.monotonic(), 0)
         readable = multiprocessing.connection.wait(waited, left)
