@@ -123,7 +123,7 @@ class _Crowd:
                 in_some_form(sealed(first + one, min(length, self._longest)), random) for one, length in enumerate(lengths)
             ]
             if len(forms) == 1:
-                self._items.put(forms[0], timeout=PATIENCE_S)
+                self._items.put(forms[0])
             else:
                 self._items.put_many(forms, timeout=PATIENCE_S)
             words[_COUNT] += len(forms)
@@ -133,7 +133,7 @@ class _Crowd:
         while True:
             words[_ASKED] = random.choice((1, _MOST_AT_ONCE))
             if words[_ASKED] == 1:
-                got = [self._items.get(timeout=PATIENCE_S)]
+                got = [self._items.get()]
             else:
                 got = self._items.get_many(timeout=PATIENCE_S, max_messages_to_get=_MOST_AT_ONCE)
             numbers = [_STOP if item is None else _number(item) for item in got]
