@@ -31,30 +31,27 @@ class Operation:
     Attributes:
         act: what the victim calls.
         function: its name among the entries of the queue.
-        held: items in the queue before, numbered from 0, each of `length` bytes.
-        puts, gets: how many items it puts, numbered from `held`, or gets.
-        passed: items that went through before.
+        held: lengths of the items in the queue before, numbered from 0.
+        puts, gets: how many items it puts, numbered on, or gets.
+        passed: long items that went through before.
     """
 
     name: str
     act: Callable[[Queue], object]
     function: str
-    held: int = 1
+    held: tuple[int, ...] = (_ORDINARY,)
     puts: int = 0
     gets: int = 0
-    length: int = _ORDINARY
     passed: int = 0
 
 
 OPERATIONS = (
     Operation("put", lambda items: items.put(sealed(1, _ORDINARY), timeout=PATIENCE_S), "put", puts=1),
     Operation("put many", lambda items: items.put_many([sealed(number, _ORDINARY) for number in (1, 2, 3)]), "put", puts=3),
-    Operation(
-        "put past a gap", lambda items: items.put(sealed(1, _LONG), timeout=PATIENCE_S), "put", puts=1, length=_LONG, passed=2
-    ),
-    Operation("get", lambda items: items.get(timeout=PATIENCE_S), "get", held=2, gets=1),
-    Operation("get many", lambda items: items.get_many(), "get", held=3, gets=3),
-    Operation("get past a gap", lambda items: items.get(timeout=PATIENCE_S), "get", held=2, gets=1, length=_LONG, passed=2),
+    Operation("put past a gap", lambda items: items.put(sealed(1, _LONG), timeout=PATIENCE_S), "put", puts=1, passed=2),
+    Operation("get", lambda items: items.get(timeout=PATIENCE_S), "get", held=(_ORDINARY,) * 2, gets=1),
+    Operation("get many", lambda items: items.get_many(), "get", held=(_ORDINARY,) * 3, gets=3),
+    Operation("get past a gap", lambda items: items.get(timeout=PATIENCE_S), "get", held=(_LONG, _ORDINARY), gets=1, passed=2),
 )
 
 
@@ -80,11 +77,11 @@ def _killed_at(operation: Operation, instant: int, tally: Tally) -> int:
     step = f"killed at instant {instant} of {operation.name!r} at a queue"
     with nothing_left(tally, step):
         left = _left_after(operation, instant, tally, step)
-    done = len(left) - operation.held if operation.puts else operation.held - len(left)
+    done = (len(left) - len(operation.held)) * (1 if operation.puts else -1)
     ledger = Ledger(first=0 if operation.puts else done)
     for item in left:
         ledger.note(item)
-    ledger.settle(operation.held, tally, step)
+    ledger.settle(len(operation.held), tally, step)
     return done
 
 
@@ -101,10 +98,10 @@ def _stage(operation: Operation) -> Iterator[tuple[Queue, Victim, Iterator[None]
     """A queue, a victim that stands before the first instruction of the operation, and the instants of it."""
     items = Queue(capacity=_CAPACITY)
     for _ in range(operation.passed):
-        items.put(bytes(operation.length))
+        items.put(bytes(_LONG))
         items.get()
-    for number in range(operation.held):
-        items.put(sealed(number, operation.length))
+    for number, length in enumerate(operation.held):
+        items.put(sealed(number, length))
 
     def suffer() -> None:
         items._open()
