@@ -17,7 +17,7 @@ from zcipc.lab.torture.messages import Ledger, sealed
 from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, nothing_left
 from zcipc.lab.torture.stepping import Stepper, address_of, be_traced
 from zcipc.lab.torture.tally import Tally
-from zcipc.shared_queue import entries
+from zcipc.shared_queue import entries, get, put
 
 _CAPACITY = 4096  # bytes
 _ORDINARY, _LONG = 200, 1500  # bytes; of the long ones two fit, and a third does not before the end of the lap
@@ -30,7 +30,7 @@ class Operation:
 
     Attributes:
         act: what the victim calls.
-        function: its name among the entries of the queue.
+        address: of the function.
         held: lengths of the items in the queue before, numbered from 0.
         puts, gets: how many items it puts, numbered on, or gets.
         passed: long items that went through before.
@@ -38,20 +38,36 @@ class Operation:
 
     name: str
     act: Callable[[Queue], object]
-    function: str
+    address: Callable[[], int]
     held: tuple[int, ...] = (_ORDINARY,)
     puts: int = 0
     gets: int = 0
     passed: int = 0
 
 
+def _put() -> int:
+    return put.address
+
+
+def _put_many() -> int:
+    return address_of(entries.put)
+
+
+def _get() -> int:
+    return get.address
+
+
+def _get_many() -> int:
+    return address_of(entries.get)
+
+
 OPERATIONS = (
-    Operation("put", lambda items: items.put(sealed(1, _ORDINARY), timeout=PATIENCE_S), "put", puts=1),
-    Operation("put many", lambda items: items.put_many([sealed(number, _ORDINARY) for number in (1, 2, 3)]), "put", puts=3),
-    Operation("put past a gap", lambda items: items.put(sealed(1, _LONG), timeout=PATIENCE_S), "put", puts=1, passed=2),
-    Operation("get", lambda items: items.get(timeout=PATIENCE_S), "get", held=(_ORDINARY,) * 2, gets=1),
-    Operation("get many", lambda items: items.get_many(), "get", held=(_ORDINARY,) * 3, gets=3),
-    Operation("get past a gap", lambda items: items.get(timeout=PATIENCE_S), "get", held=(_LONG, _ORDINARY), gets=1, passed=2),
+    Operation("put", lambda items: items.put(sealed(1, _ORDINARY)), _put, puts=1),
+    Operation("put many", lambda items: items.put_many([sealed(number, _ORDINARY) for number in (1, 2, 3)]), _put_many, puts=3),
+    Operation("put past a gap", lambda items: items.put(sealed(1, _LONG)), _put, puts=1, passed=2),
+    Operation("get", lambda items: items.get(), _get, held=(_ORDINARY,) * 2, gets=1),
+    Operation("get many", lambda items: items.get_many(), _get_many, held=(_ORDINARY,) * 3, gets=3),
+    Operation("get past a gap", lambda items: items.get(), _get, held=(_LONG, _ORDINARY), gets=1, passed=2),
 )
 
 
@@ -109,7 +125,7 @@ def _stage(operation: Operation) -> Iterator[tuple[Queue, Victim, Iterator[None]
         operation.act(items)
 
     with Victim(suffer) as victim:
-        stepper = Stepper(victim, address_of(getattr(entries, operation.function)))
+        stepper = Stepper(victim, operation.address())
         yield items, victim, stepper.instants(lambda: ctypes.string_at(items._memory.address, items._memory.size))
 
 
