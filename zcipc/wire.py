@@ -106,7 +106,7 @@ class Wire:
             Exception: it cannot be unpickled here, and is lost.
         """
         connection = self.connection
-        if (data := entries.recv_plain(connection)) is not None:
+        if timeout is None and (data := entries.recv_plain(connection)) is not None:  # it may wait for a slice
             return pickle.loads(data)
         with (message := connection.borrow(timeout=timeout)) as buffer:
             return codec.decode(message.tag, buffer)
