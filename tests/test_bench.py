@@ -14,6 +14,7 @@ from zcipc.lab.bench.bars import BARS, Bar, Ratio, Slope, Target, ToBest, Value,
 from zcipc.lab.bench.rows import Row
 from zcipc.lab.bench.scenario import EFFORTS, Measured, WrongMessage, demand_none, own
 from zcipc.lab.bench.stream import durations
+from zcipc.lab.bench.there_and_back import same
 from zcipc.lab.bench.two_index import TwoIndexQueue
 from zcipc.lab.launch import measure
 
@@ -140,9 +141,9 @@ def test_what_was_not_measured_neither_passes_nor_falls_short():
     assert (record["bar"], record["target"], record["value"]) == (1, "at most 1.25 times", None)
 
 
-def test_there_is_a_bar_for_each_of_the_fourteen_and_a_scenario_for_each_bar():
-    assert {bar.number for bar in BARS} == set(range(1, 15))
-    assert {bar.rule.of.scenario for bar in BARS} == set(SCENARIOS)
+def test_there_is_a_bar_for_each_number_and_a_scenario_for_each_bar():
+    assert {bar.number for bar in BARS} == set(range(1, 16))
+    assert {bar.rule.of.scenario for bar in BARS} == set(SCENARIOS) - {"asyncio", "objects"}
 
 
 def test_every_bar_is_about_series_that_its_scenario_measures():
@@ -191,6 +192,14 @@ def test_failures_are_an_error():
         demand_none(3, "a queue")
 
 
+def test_a_message_with_arrays_in_it_is_the_same_or_not():
+    message = {"any": 1, "array": np.arange(3), "nested": (None, [np.arange(2)])}
+    assert same(message, {"any": 1, "array": np.arange(3), "nested": (None, [np.arange(2)])})
+    assert not same(message, message | {"array": np.arange(4)})
+    assert not same(message, message | {"nested": (None, [np.ones(2)])})
+    assert not same(message, {"any": 1})
+
+
 # --- the command
 
 
@@ -212,6 +221,33 @@ def test_a_scenario_in_a_terminal_and_in_a_file(capsys, tmp_path):
     content = json.loads(file.read_text(encoding="utf-8"))
     assert {row["system"] for row in content["rows"]} == {"limit", "zcipc", "pipe"}
     assert all(row["vs_pipe"] == 1.0 for row in content["rows"] if row["system"] == "pipe")
+
+
+def test_calls_objects_and_event_loops(capsys):
+    assert (
+        cli.main(
+            [
+                "bench",
+                "--only",
+                "rpc",
+                "--only",
+                "objects",
+                "--only",
+                "asyncio",
+                "--profile",
+                "smoke",
+                "--no-peers",
+                "--json",
+                "-",
+            ]
+        )
+        == 0
+    )
+    content = json.loads(capsys.readouterr().out)
+    found = {(row["scenario"], row["system"], row["mode"]) for row in content["rows"]}
+    assert {("rpc", "zcipc", "call"), ("rpc", "zcipc_compiled", "echo"), ("objects", "mp_queue", "tuple")} <= found
+    assert {("asyncio", system, "asyncio") for system in ("zcipc", "asyncio_streams")} <= found
+    assert [bar["bar"] for bar in content["bars"]] == [15, 15, 15]
 
 
 @pytest.mark.parametrize(
