@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from zcipc import cli
-from zcipc.lab.bench import SCENARIOS, bars, rows, two_index
+from zcipc.lab.bench import SCENARIOS, bars, calls, event_loops, objects, rows, two_index
 from zcipc.lab.bench.bars import BARS, Bar, Ratio, Slope, Target, ToBest, Value, Where
 from zcipc.lab.bench.rows import Row
 from zcipc.lab.bench.scenario import EFFORTS, Measured, WrongMessage, demand_none, own
@@ -223,31 +223,22 @@ def test_a_scenario_in_a_terminal_and_in_a_file(capsys, tmp_path):
     assert all(row["vs_pipe"] == 1.0 for row in content["rows"] if row["system"] == "pipe")
 
 
-def test_calls_objects_and_event_loops(capsys):
-    assert (
-        cli.main(
-            [
-                "bench",
-                "--only",
-                "rpc",
-                "--only",
-                "objects",
-                "--only",
-                "asyncio",
-                "--profile",
-                "smoke",
-                "--no-peers",
-                "--json",
-                "-",
-            ]
-        )
-        == 0
-    )
-    content = json.loads(capsys.readouterr().out)
-    found = {(row["scenario"], row["system"], row["mode"]) for row in content["rows"]}
-    assert {("rpc", "zcipc", "call"), ("rpc", "zcipc_compiled", "echo"), ("objects", "mp_queue", "tuple")} <= found
-    assert {("asyncio", system, "asyncio") for system in ("zcipc", "asyncio_streams")} <= found
-    assert [bar["bar"] for bar in content["bars"]] == [15, 15, 15]
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (calls._call, (calls.SMALL,)),
+        (calls._managed, (calls.SMALL,)),
+        (calls._compiled, (calls.CALL,)),
+        (objects._round_trip, ("zcipc", "dict_and_array")),
+        (objects._round_trip, ("mp_queue", "tuple")),
+        (event_loops._round_trip, ("zcipc", "asyncio", event_loops.SMALL)),
+        (event_loops._round_trip, ("asyncio_streams", "asyncio", event_loops.SMALL)),
+    ],
+)
+def test_calls_objects_and_event_loops_are_answered(function, arguments):
+    (round_trip,) = measure(function, *arguments, 20, 1)  # samples, blocks; raises if another message comes back
+    assert (round_trip.metric, round_trip.unit) == ("round_trip", "ns")
+    assert round_trip.value > 0
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,9 @@ class Listener(Displayed):
             try:
                 while True:
                     for client in self._ready(deadline):
-                        connection = self._open_door() if client is self._socket else self._go_on(client)
-                        if connection is not None:
+                        if client is self._socket:
+                            self._open_door()
+                        elif (connection := self._go_on(client)) is not None:
                             return connection
                     if time.monotonic() >= deadline:
                         break
@@ -137,7 +138,7 @@ class Listener(Displayed):
         self._require_open()
         until = min([deadline, *(guest.patience for guest in self._guests.values())])
         left = None if until == math.inf else max(until - time.monotonic(), 0)
-        ready = multiprocessing.connection.wait([self._socket, *self._guests], left)
+        ready: list[Any] = multiprocessing.connection.wait([self._socket, *self._guests], left)
         for client, guest in list(self._guests.items()):
             if client not in ready and time.monotonic() >= guest.patience:
                 self._dismiss(client)
@@ -263,10 +264,11 @@ def Client(
 
     Args:
         family, authkey: as for `Listener`.
-        timeout: seconds to wait for a listener to appear and to accept. None: there must be one, and it may take any time.
+        timeout: seconds to wait for a listener to appear and to accept, and for the next one if it ends before. None: there
+            must be one, and it may take any time.
 
     Raises:
-        NameNotFound: nobody listens under this name.
+        NameNotFound: nobody listens under this name, or who did ended before it accepted.
         TimedOut: the listener did not accept in time.
         PermissionDenied: the listener is another user's.
         multiprocessing.AuthenticationError: one of both does not know the secret.

@@ -12,6 +12,7 @@ import pandas as pd
 from zcipc.lab import stats
 from zcipc.lab.bench import bulk_stream, caged, calls, echo, queue_throughput
 from zcipc.lab.bench.scenario import LIMIT, PIPE
+from zcipc.lab.bench.there_and_back import LARGE
 from zcipc.lab.peers import PEERS
 from zcipc.lab.stats import Estimate
 
@@ -246,7 +247,7 @@ BARS = (
         Bar(15, f"a call of {size:,} B, {runtime}, against an echo of the same payload",
             Ratio(_rpc(system, size, calls.CALL), _rpc(system, size, calls.ECHO)), _at_most(1.5))
         for system, runtime, size in (
-            ("zcipc", "interpreted", calls.SMALL), ("zcipc", "interpreted", calls.LARGE),
+            ("zcipc", "interpreted", calls.SMALL), ("zcipc", "interpreted", LARGE),
             ("zcipc_compiled", "compiled", calls.SMALL),
         )
     ),

@@ -44,7 +44,7 @@ async def _streams(end: Any, size: int) -> tuple[_Send, _Receive]:
     return send, lambda: reader.readexactly(size)
 
 
-_SYSTEMS = {
+_SYSTEMS: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     "zcipc": (_zcipc, lambda: zcipc.Pipe(capacity=CAPACITY)),
     "asyncio_streams": (_streams, socket.socketpair),
 }
