@@ -1,6 +1,7 @@
 """asyncio: what is awaited arrives, a cancelled wait loses nothing, the loop goes on meanwhile, or rests."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import time
@@ -11,6 +12,7 @@ from support import PATIENCE, Child
 
 import zcipc
 from zcipc import Closed, PeerDied, aio, rpc
+from zcipc.methods import entries
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -74,7 +76,11 @@ def receive_one_then_hang(connection):
 # --- messages
 
 
-@pytest.mark.parametrize("message", [b"bytes", {"any": "object"}, 5, np.arange(300.0)], ids=["bytes", "dict", "int", "array"])
+@pytest.mark.parametrize(
+    "message",
+    [b"bytes", {"any": "object"}, 5, np.arange(300.0), np.arange(1 << 15), bytes(1 << 18)],
+    ids=["bytes", "dict", "int", "array", "array in parts", "bytes in parts"],
+)
 def test_messages_go_and_come(run, ends, message):
     async def exchange():
         async with aio.Connection(ends[0]) as connection:
@@ -108,6 +114,23 @@ def test_iteration_says_if_the_other_end_died(run, ends):
 
     with Child(receive_one_then_hang, ends[1]) as child:
         run(collect(child))
+
+
+def hang_up_and_then_die(connection):
+    """What a process does that ends, slowly: its descriptors are closed before it is no more."""
+    connection.poll()
+    entries.stop_watching(connection)
+    time.sleep(0.2)
+    os._exit(0)
+
+
+def test_a_process_that_takes_its_time_to_end_is_missed_all_the_same(run, ends):
+    async def wait():
+        connection = aio.Connection(ends[0])
+        with Child(hang_up_and_then_die, ends[1]), pytest.raises(PeerDied):
+            await connection.recv()
+
+    run(wait())
 
 
 def test_the_loop_goes_on_and_rests_while_a_message_is_awaited(run, ends):
@@ -202,6 +225,79 @@ def test_a_cancelled_send_sends_all_or_nothing(run, ends):
         assert child.outcome() == sent
 
 
+LARGE = 8 << 20  # bytes; 2,048 times the queue
+
+
+def receive_sizes(connection):
+    received = []
+    with contextlib.suppress(Closed):
+        while True:
+            received.append(len(connection.recv_bytes(timeout=PATIENCE)))
+    return received
+
+
+def test_a_large_send_that_is_cancelled_never_arrives_and_the_connection_goes_on(run, ends):
+    async def flood():
+        async with aio.Connection(ends[0]) as connection:
+            await connection.send_bytes(b"one")
+            sending = asyncio.create_task(connection.send_bytes(bytes(LARGE)))
+            while not ends[0]._streaming.locked():
+                await asyncio.sleep(0)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            await connection.send_bytes(b"three")
+            await connection.send_bytes(bytes(LARGE))
+
+    with Child(receive_sizes, ends[1]) as child:
+        run(flood())
+        assert child.outcome() == [3, 5, LARGE]
+
+
+def send_large(connection):
+    for size in (LARGE, LARGE + 1, 1):
+        connection.send_bytes(bytes(size), timeout=PATIENCE)
+    connection.close()
+
+
+@pytest.mark.parametrize("how", ["recv_bytes", "borrow"])
+def test_a_large_recv_that_is_cancelled_loses_nothing_and_the_loop_goes_on(run, ends, how):
+    async def length(connection):
+        if how == "recv_bytes":
+            return len(await connection.recv_bytes())
+        async with connection.borrow() as buffer:
+            return len(buffer)
+
+    async def collect():
+        connection, sizes, given_up, longest = aio.Connection(ends[0]), [], 0, 0.0
+        began = asyncio.get_running_loop().time()
+
+        async def tick():
+            nonlocal began, longest
+            while True:
+                await asyncio.sleep(0)
+                now = asyncio.get_running_loop().time()
+                began, longest = now, max(longest, now - began)
+
+        ticking = asyncio.create_task(tick())
+        while len(sizes) < 3:
+            try:
+                async with asyncio.timeout(0.001):
+                    sizes.append(await length(connection))
+            except TimeoutError:
+                given_up += 1
+        ticking.cancel()
+        return sizes, given_up, longest
+
+    with Child(send_large, ends[1]):
+        sizes, given_up, longest = run(collect())
+        assert sizes == [LARGE, LARGE + 1, 1]
+        assert given_up > 1
+        assert longest < 0.5, "seconds without a turn for another task"
+
+
 def test_several_tasks_may_receive(run, ends):
     async def share():
         connection, numbers = aio.Connection(ends[0]), []
@@ -255,6 +351,9 @@ class Service:
         except asyncio.CancelledError:
             self._cancelled += 1
             raise
+
+    def echo(self, value: object) -> object:
+        return value
 
     @rpc.in_place
     async def ones(self, count: int) -> np.ndarray:
@@ -328,6 +427,33 @@ def test_a_dead_server_ends_all_calls_in_flight(run, server):
         aio.disconnect(proxy)
 
     run(use())
+
+
+def test_arrays_larger_than_the_connection_come_and_go_many_at_once(run, server):
+    async def use():
+        proxy = await aio.connect(Service, NAME)
+        arrays = [np.arange(1 << 19) + number for number in range(4)]  # 4 MiB each, through a connection of 1 MiB
+        for array, back in zip(arrays, await asyncio.gather(*map(proxy.echo, arrays)), strict=True):
+            assert np.array_equal(back, array)
+        assert (await proxy.ones(1 << 19)).sum() == 1 << 19
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.0005):
+                await proxy.echo(arrays[0])
+        assert await proxy.add(1) == 2
+        aio.disconnect(proxy)
+
+    run(use())
+
+
+def test_connecting_can_be_cancelled_while_nobody_accepts(run):
+    async def use():
+        with zcipc.Listener(NAME), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await aio.connect(Service, NAME)
+
+    began = time.monotonic()
+    run(use())
+    assert time.monotonic() - began < 5
 
 
 def test_clients_that_do_not_await_use_the_same_server(server):

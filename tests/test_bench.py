@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from zcipc import cli
-from zcipc.lab.bench import SCENARIOS, bars, rows, tables, two_index
+from zcipc.lab.bench import SCENARIOS, bars, calls, event_loops, objects, rows, tables, two_index
 from zcipc.lab.bench.bars import BARS, Bar, Ratio, Slope, Target, ToBest, Value, Where
 from zcipc.lab.bench.rows import Row
 from zcipc.lab.bench.scenario import EFFORTS, Measured, WrongMessage, demand_none, own
 from zcipc.lab.bench.stream import durations
+from zcipc.lab.bench.there_and_back import same
 from zcipc.lab.bench.two_index import TwoIndexQueue
 from zcipc.lab.launch import measure
 
@@ -158,9 +159,9 @@ def test_what_was_not_measured_neither_passes_nor_falls_short():
     assert (record["bar"], record["target"], record["value"]) == (1, "at most 1.25 times", None)
 
 
-def test_there_is_a_bar_for_each_of_the_fourteen_and_a_scenario_for_each_bar():
-    assert {bar.number for bar in BARS} == set(range(1, 15))
-    assert {bar.rule.of.scenario for bar in BARS} == set(SCENARIOS)
+def test_there_is_a_bar_for_each_number_and_a_scenario_for_each_bar():
+    assert {bar.number for bar in BARS} == set(range(1, 16))
+    assert {bar.rule.of.scenario for bar in BARS} == set(SCENARIOS) - {"asyncio", "objects"}
 
 
 def test_every_bar_is_about_series_that_its_scenario_measures():
@@ -210,6 +211,14 @@ def test_failures_are_an_error():
         demand_none(3, "a queue")
 
 
+def test_a_message_with_arrays_in_it_is_the_same_or_not():
+    message = {"any": 1, "array": np.arange(3), "nested": (None, [np.arange(2)])}
+    assert same(message, {"any": 1, "array": np.arange(3), "nested": (None, [np.arange(2)])})
+    assert not same(message, message | {"array": np.arange(4)})
+    assert not same(message, message | {"nested": (None, [np.ones(2)])})
+    assert not same(message, {"any": 1})
+
+
 # --- the command
 
 
@@ -231,6 +240,24 @@ def test_a_scenario_in_a_terminal_and_in_a_file(capsys, tmp_path):
     content = json.loads(file.read_text(encoding="utf-8"))
     assert {row["system"] for row in content["rows"]} == {"limit", "zcipc", "pipe"}
     assert all(row["vs_pipe"] == 1.0 for row in content["rows"] if row["system"] == "pipe")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (calls._call, (calls.SMALL,)),
+        (calls._managed, (calls.SMALL,)),
+        (calls._compiled, (calls.CALL,)),
+        (objects._round_trip, ("zcipc", "dict_and_array")),
+        (objects._round_trip, ("mp_queue", "tuple")),
+        (event_loops._round_trip, ("zcipc", "asyncio", event_loops.SMALL)),
+        (event_loops._round_trip, ("asyncio_streams", "asyncio", event_loops.SMALL)),
+    ],
+)
+def test_calls_objects_and_event_loops_are_answered(function, arguments):
+    (round_trip,) = measure(function, *arguments, 20, 1)  # samples, blocks; raises if another message comes back
+    assert (round_trip.metric, round_trip.unit) == ("round_trip", "ns")
+    assert round_trip.value > 0
 
 
 @pytest.mark.parametrize(

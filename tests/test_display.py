@@ -317,12 +317,12 @@ def test_a_proxy_and_its_calls():
     assert repr(adder) == f"<proxy of Adder over {ours!r}>"
     assert adder.add(1, 2) == 3
     answer = rpc.start(adder.add, 3, 4)
-    assert repr(answer) == "<Call 2, in flight>"
+    assert repr(answer) == "<Call 2 of 'add', in flight>"
     now = rpc.statistics(adder)
     assert (now.in_flight, now.connection.messages_sent) == (1, 3)
     assert "in flight" in Table(adder).cells
     assert answer.result(PATIENCE) == 7
-    assert repr(answer) == "<Call 2, done>"
+    assert repr(answer) == "<Call 2 of 'add', done>"
     rpc.disconnect(adder)
     assert repr(adder).endswith("closed>>")
     assert rpc.statistics(adder).connection.messages_received == 3

@@ -13,7 +13,7 @@ from support import PATIENCE, Child, eventually
 
 from zcipc import Client, Listener, PeerDied, PermissionDenied, Pipe, TimedOut, ipc_init
 from zcipc import operations as ops
-from zcipc.listener import _address
+from zcipc.listener import _REFUSED, _address
 from zcipc.peer import Identity
 from zcipc.ring import LINE
 from zcipc.segment import DIRECTORY, HEADER_BYTES, PREFIX, Segment
@@ -118,7 +118,7 @@ def test_a_client_of_another_user_is_refused():
     with Listener(name) as listener, Child(as_nobody, connect_to, _address(name)) as child:
         with pytest.raises(TimedOut):
             listener.accept(timeout=0.5)
-        assert child.outcome() == b"", "refused before it was told the name of a segment"
+        assert child.outcome() == _REFUSED, "before it was told the name of a segment"
 
 
 # --- who is who

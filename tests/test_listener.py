@@ -1,5 +1,6 @@
 """Unrelated processes meet by name."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import PATIENCE, Child, eventually
 
-from zcipc import Client, Closed, Listener, NameNotFound, NameTaken, PeerDied, PermissionDenied, TimedOut, Waiting
+from zcipc import Client, Closed, Listener, NameNotFound, NameTaken, PeerDied, TimedOut, Waiting
 from zcipc.listener import _address
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -151,21 +152,113 @@ def test_a_closed_listener_accepts_nobody(listener):
     assert repr(listener).endswith("closed>")
 
 
-def test_a_client_that_waits_when_the_listener_closes_is_refused(listener, name):
-    raised = []
+def outcome_of_waiting(name, timeout, end, then):
+    """What a client gets that waits to be accepted while `end` puts an end to its listener, and `then` happens."""
+    outcomes = []
 
     def connect():
         try:
-            Client(name, timeout=PATIENCE)
+            outcomes.append(Client(name, timeout=timeout))
         except Exception as error:
-            raised.append(type(error))
+            outcomes.append(type(error))
 
     thread = threading.Thread(target=connect)
     thread.start()
     time.sleep(0.2)
-    listener.close()
+    end()
+    result = then()
     thread.join(PATIENCE)
-    assert raised == [PermissionDenied]
+    return outcomes, result
+
+
+@pytest.fixture(params=["closes", "dies"])
+def ending(request, name):
+    """Puts an end to a listener that accepts nobody."""
+    if request.param == "closes":
+        yield Listener(name).close
+        return
+    with Child(listen_for_ever, name) as child:
+        assert eventually(lambda: name_is_taken(name))
+
+        def kill():
+            child.kill()
+            child.process.join()
+
+        yield kill
+
+
+def test_a_client_that_waits_when_the_listener_ends_is_told_at_once(ending, name):
+    outcomes, _ = outcome_of_waiting(name, None, ending, lambda: None)
+    assert outcomes == [NameNotFound]
+
+
+def test_a_client_that_waits_with_a_time_out_finds_the_next_listener(ending, name):
+    def restart():
+        with Listener(name) as listener:
+            return listener.accept(timeout=PATIENCE)
+
+    (client,), accepted = outcome_of_waiting(name, PATIENCE, ending, restart)
+    accepted.send("you are welcome here")
+    assert client.recv(timeout=PATIENCE) == "you are welcome here"
+    client.close()
+    accepted.close()
+
+
+def sit_half_way(name):
+    """A client that came and does not answer."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.connect(_address(name))
+    return server
+
+
+def test_a_client_that_sits_half_way_delays_nobody(listener, name):
+    with sit_half_way(name):
+        began = time.monotonic()
+        with pytest.raises(TimedOut):
+            listener.accept(timeout=0.1)
+        assert 0.1 <= time.monotonic() - began < 0.1 + 0.05
+        with Child(greet, name, "behind it") as child, listener.accept(timeout=PATIENCE) as connection:
+            assert connection.recv(timeout=PATIENCE) == "behind it"
+            connection.send("yes")
+            assert child.outcome() == "yes"
+            assert time.monotonic() - began < AT_ONCE
+
+
+def test_who_accepts_now_and_then_gets_the_client_that_came_meanwhile(listener, name):
+    with Child(greet, name, "patient") as child:
+        accepted = []
+
+        def look():
+            with contextlib.suppress(TimedOut):
+                accepted.append(listener.accept(timeout=0))
+            return accepted
+
+        assert eventually(look)
+        with accepted[0] as connection:
+            assert connection.recv(timeout=PATIENCE) == "patient"
+            connection.send("yes")
+            assert child.outcome() == "yes"
+
+
+@pytest.mark.parametrize("key", [None, b"secret"])
+def test_a_listener_that_stops_half_way_is_a_time_out(name, key):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind(_address(name))
+        server.listen()
+        began = time.monotonic()
+        with pytest.raises(TimedOut):
+            Client(name, authkey=key, timeout=0.2)
+        assert 0.2 <= time.monotonic() - began < 0.2 + 0.05
+
+
+def test_a_full_backlog_is_waited_for_no_longer_than_the_time_out(name):
+    with Listener(name, backlog=1), contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(sit_half_way(name))
+        began = time.monotonic()
+        with pytest.raises(TimedOut):
+            Client(name, timeout=0.2)
+        assert 0.2 <= time.monotonic() - began < 0.2 + 0.05
 
 
 def test_a_client_that_goes_away_is_passed_over(listener, name):

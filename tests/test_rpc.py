@@ -97,6 +97,13 @@ def serve_service(connection, workers):
     return "served"
 
 
+class Half:
+    """Part of a service that needs an event loop."""
+
+    def add(self, one: int) -> int: ...
+    async def sleep(self) -> None: ...
+
+
 @pytest.fixture(params=[0, 3], ids=["one by one", "workers"])
 def workers(request):
     return request.param
@@ -205,6 +212,30 @@ def test_several_calls_are_in_flight(service):
 def test_replies_that_find_no_room_do_not_stop_the_requests(service):
     calls = [rpc.start(service.echo, bytes(100_000)) for _ in range(200)]
     assert all(len(call.result(PATIENCE)) == 100_000 for call in calls)
+
+
+def test_requests_and_replies_larger_than_the_connection_do_not_block_each_other(service):
+    array = np.arange(1 << 20)
+    calls = [rpc.start(service.echo, array) for _ in range(4)]
+    assert all(np.array_equal(call.result(PATIENCE), array) for call in calls)
+    text = "x" * (5 << 20)
+    calls = [rpc.start(service.echo, text) for _ in range(3)]
+    assert all(call.result(PATIENCE) == text for call in calls)
+
+
+def test_a_call_is_done_when_its_result_is_there(service):
+    call = rpc.start(service.add, 1)
+    assert "in flight" in repr(call)
+    assert eventually(call.done)
+    assert "'add', done" in repr(call)
+    assert call.result() == 2
+
+
+def test_what_cannot_be_unpickled_fails_its_own_call_and_no_other(service):
+    slow = rpc.start(service.sleep, 0.2)
+    with pytest.raises(LookupError, match="unknown here"):
+        service.echo(Here())
+    assert slow.result(PATIENCE) == 0.2
 
 
 def test_a_quick_call_overtakes_a_slow_one_where_there_are_workers():
@@ -316,6 +347,46 @@ def test_functions_are_a_service():
     ours, theirs = zcipc.Pipe()
     with Child(serve_functions, theirs), ours:
         assert rpc.connect([double], ours, timeout=PATIENCE).double(21) == 42
+
+
+class Static:
+    _added = 2
+
+    @staticmethod
+    def double(number: int) -> int:
+        return 2 * number
+
+    @classmethod
+    def add(cls, number: int) -> int:
+        return number + cls._added
+
+
+def serve_static(connection):
+    rpc.serve(Static, connection)
+
+
+def test_static_and_class_methods_are_methods_and_a_proxy_says_what_it_has():
+    ours, theirs = zcipc.Pipe()
+    with Child(serve_static, theirs), ours:
+        proxy = rpc.connect(Static, ours, timeout=PATIENCE)
+        assert (proxy.double(4), proxy.add(4)) == (8, 6)
+        with pytest.raises(AttributeError, match=r"Static has no method 'halve'; it has add, double"):
+            proxy.halve(4)
+        assert "double(number: int) -> int" in repr(proxy.double)
+
+
+def test_what_must_be_awaited_is_not_served_here():
+    ours, theirs = zcipc.Pipe()
+    with ours, theirs, pytest.raises(TypeError, match=r"sleep.*aio\.serve"):
+        rpc.serve(Half(), ours)
+
+
+def test_calls_are_pickled_and_refused_where_nothing_may_be():
+    ours, theirs = zcipc.Pipe(allow_pickle=False)
+    with ours, theirs:
+        for use in (lambda: rpc.connect(Service, ours), lambda: rpc.serve(Service(), theirs)):
+            with pytest.raises(zcipc.PickleRefused, match="allow_pickle"):
+                use()
 
 
 # --- death

@@ -8,7 +8,9 @@
     files = await aio.connect(Files, "files")                # `await files.size("data")`; see `zcipc.rpc`
 
 Time limits are those of asyncio: `async with asyncio.timeout(1): ...`. A `recv` that is cancelled has taken no message; a
-`send` that is cancelled has sent all of it or nothing.
+`send` that is cancelled has sent all of it or nothing. That holds for messages larger than the queue as well, which pass in
+parts, other tasks between them: the receiver keeps the parts it has for its next `recv`, and drops those of a message that its
+sender gave up.
 """
 
 import asyncio
@@ -18,22 +20,38 @@ import inspect
 import itertools
 import select
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Generic, Self
+from multiprocessing import AuthenticationError
+from typing import Any, Generic, Self, TypeVar, cast
 
 from zcipc import connection as blocking
 from zcipc import rpc
 from zcipc.annotations import BytesLike, Received, Sent
+from zcipc.codec import PLAIN, Frame
 from zcipc.display import Displayed
 from zcipc.end import Statistics
-from zcipc.errors import Closed, PeerDied, TimedOut
-from zcipc.listener import Client, Listener
-from zcipc.rpc import DESCRIBE, UNKNOWN, Proxy, failure, handlers_of, result_of
+from zcipc.errors import Closed, NameNotFound, PeerDied, TimedOut, ZcipcError
+from zcipc.listener import PACKET, RETRY_S, Listener, enter, knock
+from zcipc.rpc import (
+    CANCEL,
+    DESCRIBE,
+    ERROR,
+    RESULT,
+    UNKNOWN,
+    Proxy,
+    called,
+    content_of,
+    failure,
+    handlers_of,
+    result_of,
+)
 from zcipc.service import Filled, Method, demand_agreement, methods
-from zcipc.wire import Wire
+from zcipc.wire import Message, Unreadable, Wire, encoded, framed
+
+_Result = TypeVar("_Result")
 
 
 class Connection(Displayed, Generic[Sent, Received]):
-    """An end for the event loop that runs: a `zcipc.Connection` of which no other thread receives.
+    """An end for the event loop that runs: a `zcipc.Connection` that no other thread uses.
 
     Its descriptor stays readable while a message is not received, which would keep the loop busy. So the loop watches another,
     an epoll set that tells only that something *came*; whoever waits then looks.
@@ -53,37 +71,32 @@ class Connection(Displayed, Generic[Sent, Received]):
         """Send a copy of `obj`; wait for room.
 
         Raises:
-            MessageTooLarge: it is larger than the connection's queue, through which only a blocking `send` passes it in parts.
-            Closed, PeerDied, PermissionDenied, CorruptSegment: as `zcipc.Connection.send`.
+            PickleRefused, Closed, PeerDied, PermissionDenied, CorruptSegment: as `zcipc.Connection.send`.
         """
-        await self.when_there_is_room(lambda: self.connection.send(obj, timeout=0))
+        await self.send_frame(self.connection._frame(obj))
 
     async def recv(self) -> Received:
         """The next object. Unpickles: only for a peer that you trust.
 
         Raises:
-            Closed, PeerDied, PermissionDenied, CorruptSegment: as `zcipc.Connection.recv`.
+            PickleRefused, Closed, PeerDied, PermissionDenied, CorruptSegment: as `zcipc.Connection.recv`.
         """
-        while True:
-            await self.message()
-            with contextlib.suppress(TimedOut):
-                return self.connection.recv(timeout=0)
+        return await self.received(lambda: self.connection.recv(timeout=0))
 
     async def send_bytes(self, data: BytesLike) -> None:
-        """Send a copy of `data`; wait for room."""
-        await self.when_there_is_room(lambda: self.connection.send_bytes(data, timeout=0))
+        """Send a copy of `data`, which must not change meanwhile; wait for room."""
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]  # an array is a buffer
+        await self.send_frame(Frame(PLAIN, view.nbytes, view, []))
 
     async def recv_bytes(self) -> bytes:
         """The next message, as a copy of its own."""
-        await self.message()
-        return self.connection.recv_bytes(timeout=0)
+        return await self.received(lambda: self.connection.recv_bytes(timeout=0))
 
     @contextlib.asynccontextmanager
     async def borrow(self) -> AsyncIterator[memoryview]:
         """The next message, read in place: `async with connection.borrow() as buffer: ...`."""
-        await self.message()
-        with self.connection.borrow(timeout=0) as buffer:
-            yield buffer
+        with contextlib.ExitStack() as block:
+            yield await self.received(lambda: block.enter_context(self.connection.borrow(timeout=0)))
 
     def __aiter__(self) -> Self:
         return self
@@ -96,24 +109,40 @@ class Connection(Displayed, Generic[Sent, Received]):
         except Closed:
             raise StopAsyncIteration from None
 
-    async def message(self) -> None:
-        """Wait until a message, or the end, is there: what receives next does not wait, if no other task comes first."""
-        while not self.connection.poll():
-            self._wake(self._senders)  # to find nothing has silenced the descriptor, which may have told of room
-            await self._woken(self._receivers)
+    async def received(self, take: Callable[[], _Result]) -> _Result:
+        """What `take`, which must not wait, makes of the next message. It is called until it does not raise `TimedOut`."""
+        while True:
+            while not self.connection.poll():
+                self._wake(self._senders)  # to find nothing has silenced the descriptor, which may have told of room
+                await self._woken(self._receivers)
+            with contextlib.suppress(TimedOut):
+                return take()
+            await asyncio.sleep(0)  # it was a part of a large message; and now the other tasks
 
-    async def when_there_is_room(self, attempt: Callable[[], None]) -> None:
-        """Call `attempt` until it does not raise `TimedOut`."""
+    async def send_frame(self, frame: Frame) -> None:
+        """Send a message, in parts if it is larger than the queue; wait for room."""
+        connection = self.connection
         async with self._sending:
-            while True:
-                try:
-                    return attempt()
-                except TimedOut:
-                    # From now on whatever is released rings; so look again, and sleep only then.
-                    self.connection.watch_for_room(self.connection.capacity)
-                with contextlib.suppress(TimedOut):
-                    return attempt()
-                await self._woken(self._senders)
+            if frame.size <= connection._longest:
+                await self._when_there_is_room(frame.size, functools.partial(connection._send_frame, frame, 0.0))
+                return
+            with connection._stream(0.0):
+                for kind, chunk in frame.chunks(connection.capacity):
+                    attempt = functools.partial(connection._send_chunk, chunk, kind, 0.0)
+                    await self._when_there_is_room(chunk.nbytes, attempt)
+                    await asyncio.sleep(0)  # the other tasks
+
+    async def _when_there_is_room(self, nbytes: int, attempt: Callable[[], None]) -> None:
+        """Call `attempt` to send `nbytes` until it does not raise `TimedOut`."""
+        while True:
+            try:
+                return attempt()
+            except TimedOut:
+                self.connection.watch_for_room(nbytes)
+            # From now on whatever is released rings; so look again, and sleep only then.
+            with contextlib.suppress(TimedOut):
+                return attempt()
+            await self._woken(self._senders)
 
     async def _woken(self, waiting: set[asyncio.Future[None]]) -> None:
         future = self._loop.create_future()
@@ -169,53 +198,58 @@ class _Client:
         self.connection = connection
         self.wire = Wire(connection.connection)
         self.numbers = itertools.count()
-        self.calls: dict[int, asyncio.Future[rpc.Reply]] = {}
+        self.calls: dict[int, asyncio.Future[Message]] = {}
         self._receiving = asyncio.create_task(self._receive())
+        self._cancelling: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold on a task
 
     async def _receive(self) -> None:
         while True:
-            await self.connection.message()
             try:
-                reply = self.wire.receive(0)
-            except TimedOut:
-                continue
-            except Closed as error:
-                self._settle(list(self.calls), (UNKNOWN, error, ""))
+                reply = await self.connection.received(lambda: self.wire.receive(0))
+            except Unreadable as error:
+                reply = error.number, ERROR, (error.__cause__, "")
+            except Exception as error:  # the end
+                self._settle(list(self.calls), (UNKNOWN, ERROR, (error, "")))
                 return
-            except Exception as error:  # a reply that cannot be unpickled: nobody knows whose
-                reply = UNKNOWN, error, ""
-            self._settle(list(self.calls) if reply[0] is UNKNOWN else [reply[0]], reply)
+            self._settle([reply[0]], reply)
 
-    def _settle(self, numbers: Iterable[int], reply: rpc.Reply) -> None:
+    def _settle(self, numbers: Iterable[int], reply: Message) -> None:
         for number in numbers:
             call = self.calls.pop(number, None)
             if call is not None and not call.done():
                 call.set_result(reply)
 
     async def call(self, method: Method, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        content = content_of(args, kwargs)
         if method.one_way:
-            return await self._send((UNKNOWN, index, args, kwargs), method.in_place)
+            return await self._send((UNKNOWN, index, content), method.in_place)
         number = next(self.numbers)
         future = self.calls[number] = asyncio.get_running_loop().create_future()
         try:
-            await self._send((number, index, args, kwargs), method.in_place)
+            await self._send((number, index, content), method.in_place)
             return result_of(await future)
         except asyncio.CancelledError:
-            with contextlib.suppress(TimedOut, Closed):
-                self.wire.send((number,), 0.0)
+            cancelling = asyncio.create_task(self._cancel(number))
+            self._cancelling.add(cancelling)
+            cancelling.add_done_callback(self._cancelling.discard)
             raise
         finally:
             self.calls.pop(number, None)
 
-    async def _send(self, request: Any, in_place: bool) -> None:
+    async def _cancel(self, number: int) -> None:
+        with contextlib.suppress(Closed):
+            await self._send((number, CANCEL, None), False)
+
+    async def _send(self, request: Message, in_place: bool) -> None:
         if self._receiving.done():
             raise Closed(f"the server at the other end of {self.connection.connection!r} is gone: connect anew")
-        await self.connection.when_there_is_room(lambda: self.wire.send(request, 0.0, in_place))
+        await _send(self.connection, request, in_place)
 
     def method(self, method: Method, index: int) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await self.call(method, index, args, kwargs)
 
+        call.__name__, call.__qualname__, call.__doc__ = method.name, method.name, method.signature
         return call
 
     def in_flight(self) -> int:
@@ -224,7 +258,31 @@ class _Client:
     def close(self) -> None:
         self._receiving.cancel()
         self.connection.close()
-        self._settle(list(self.calls), (UNKNOWN, Closed(f"{self.connection.connection!r} was closed here"), ""))
+        self._settle(list(self.calls), (UNKNOWN, ERROR, (Closed(f"{self.connection.connection!r} was closed here"), "")))
+
+
+async def _send(
+    connection: Connection, message: Message, in_place: bool = False, fill: Callable[[memoryview], object] | None = None
+) -> None:
+    await connection.send_frame(framed(encoded(message, in_place, fill)))
+
+
+async def _client(address: str) -> blocking.Connection:
+    """`zcipc.Client`, awaited."""
+    while (server := knock(address)) is None:
+        await asyncio.sleep(RETRY_S)
+    with server:
+        steps = enter(server, address, None)
+        next(steps)
+        while True:
+            packet = await asyncio.get_running_loop().sock_recv(server, PACKET)
+            try:
+                steps.send(packet)
+            except StopIteration as entered:
+                connection: blocking.Connection = entered.value
+                return connection
+            except ConnectionError:
+                raise NameNotFound(f"the listener {address!r} closed before it accepted") from None
 
 
 async def connect(interface: type | Iterable[Callable[..., Any]], where: str | Connection) -> Any:
@@ -237,7 +295,7 @@ async def connect(interface: type | Iterable[Callable[..., Any]], where: str | C
         NameNotFound, PermissionDenied, Closed, PeerDied: there is no connection.
     """
     named = isinstance(where, str)
-    client = _Client(Connection(await asyncio.to_thread(Client, where)) if isinstance(where, str) else where)
+    client = _Client(Connection(await _client(where)) if isinstance(where, str) else where)
     wanted = [method for method, _ in methods(interface).values()]
     try:
         numbers = demand_agreement(wanted, await client.call(DESCRIBE, 0, (), {}))
@@ -270,7 +328,11 @@ async def serve(service: Any, where: Listener | Connection) -> None:
     async with asyncio.TaskGroup() as clients:
         try:
             while True:
-                connection = await asyncio.to_thread(where.accept)
+                try:
+                    connection = await asyncio.to_thread(where.accept)
+                except AuthenticationError as error:
+                    rpc.log.warning("%r refused a client: %s", where, error)
+                    continue
                 clients.create_task(_serve_one(handlers, Connection(connection)))
         except Closed:
             return
@@ -280,59 +342,57 @@ async def serve(service: Any, where: Listener | Connection) -> None:
 
 async def _serve_one(handlers: rpc.Handlers, connection: Connection) -> None:
     wire = Wire(connection.connection)
-    under_way: dict[int | None, asyncio.Task[None]] = {}
+    under_way: dict[int, asyncio.Task[None]] = {}
+    one_way_keys = itertools.count(UNKNOWN, -1)  # so that they, too, are known while they run
     async with connection:
         try:
             while True:
-                await connection.message()
                 try:
-                    request = wire.receive(0)
-                except TimedOut:
-                    continue
+                    number, index, content = await connection.received(lambda: wire.receive(0))
                 except Closed:
                     return
-                except Exception as error:  # it was received, and cannot be unpickled here
-                    await _send(connection, wire, failure(UNKNOWN, error))
+                except ZcipcError:  # of this client, and the others go on
+                    rpc.log.exception("%r cannot be served any more", connection.connection)
+                    return
+                except Unreadable as error:
+                    await _fail(connection, error.number, cast(BaseException, error.__cause__))
                     continue
-                if len(request) == 1:
-                    if request[0] in under_way:
-                        under_way[request[0]].cancel()
+                if index == CANCEL:
+                    if number in under_way:
+                        under_way[number].cancel()
                     continue
-                key = next(_one_way_keys) if request[0] is UNKNOWN else request[0]
-                under_way[key] = task = asyncio.create_task(_answer(handlers, connection, wire, *request))
+                key = next(one_way_keys) if number == UNKNOWN else number
+                under_way[key] = task = asyncio.create_task(_answer(handlers, connection, number, index, content))
                 task.add_done_callback(functools.partial(_forget, under_way, key))
-                del request, task
+                del content, task
         finally:
             for task in list(under_way.values()):
                 task.cancel()
             await asyncio.gather(*under_way.values(), return_exceptions=True)
 
 
-def _forget(under_way: dict[int | None, asyncio.Task[None]], key: int | None, _done: asyncio.Task[None]) -> None:
+def _forget(under_way: dict[int, asyncio.Task[None]], key: int, _done: asyncio.Task[None]) -> None:
     under_way.pop(key, None)
 
 
-_one_way_keys = itertools.count(-1, -1)  # so that they, too, are known while they run
-
-
-async def _answer(
-    handlers: rpc.Handlers, connection: Connection, wire: Wire, number: int | None, index: int, args: Any, kwargs: Any = None
-) -> None:
+async def _answer(handlers: rpc.Handlers, connection: Connection, number: int, index: int, content: Any) -> None:
     with contextlib.suppress(Closed):  # nobody is there to be told
         try:
             method, function = handlers[index]
-            result = function(*args, **(kwargs or {}))
+            result = called(function, content)
             if inspect.isawaitable(result):
                 result = await result
-            if number is not UNKNOWN:
-                if type(result) is Filled:
-                    await _send(connection, wire, (number, result.room), method.in_place, result.write)
-                else:
-                    await _send(connection, wire, (number, result), method.in_place)
+            if number == UNKNOWN:
+                return
+            if type(result) is Filled:
+                await _send(connection, (number, RESULT, result.room), method.in_place, result.write)
+            else:
+                await _send(connection, (number, RESULT, result), method.in_place)
         except Exception as error:  # of the method, or its result cannot be sent
-            if (failed := failure(number, error))[0] is not UNKNOWN:
-                await _send(connection, wire, failed)
+            await _fail(connection, number, error)
 
 
-async def _send(connection: Connection, wire: Wire, message: Any, *how: Any) -> None:
-    await connection.when_there_is_room(lambda: wire.send(message, 0.0, *how))
+async def _fail(connection: Connection, number: int, error: BaseException) -> None:
+    reply = failure(number, error)
+    if number != UNKNOWN:
+        await _send(connection, reply)

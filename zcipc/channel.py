@@ -4,11 +4,12 @@ The fast path of every call is one compiled function (`methods.py`) run under th
 without the lock. What cannot be done at once comes here, to the slow path: wait, cut a large message up, or say why not.
 """
 
+import contextlib
 import functools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from zcipc import methods, ring
@@ -167,12 +168,18 @@ class Channel(End):
                 f"wait for each other; allow it some time, or make it with capacity={1 << size.bit_length()} or more"
             )
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._streaming.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)):
-            raise TimedOut(f"another thread was sending on {self!r} all the {timeout:g} s")
-        try:
+        with self._stream(timeout):
             for kind, chunk in cut(pieces, size, tag, self._capacity):
                 left = None if deadline is None else deadline - time.monotonic()
                 self._send_chunk(chunk, kind, left)
+
+    @contextlib.contextmanager
+    def _stream(self, timeout: float | None) -> Iterator[None]:
+        """Meanwhile only `_send_chunk` sends. A message that is not complete by the end is dropped by its receiver."""
+        if not self._streaming.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)):
+            raise TimedOut(f"another thread was sending on {self!r} all the {timeout:g} s")
+        try:
+            yield
         finally:
             entries.end_stream(self)
             self._streaming.release()
@@ -216,7 +223,7 @@ class Channel(End):
     def _assemble(self, borrow: Borrow) -> bool | None:
         """Point the window at a message that was too large for the queue; True, if it is complete."""
         with self._assembling:
-            message = self._assembly.take(self)
+            message = self._assembly.take(self, self._capacity)
             tag = self._assembly.tag
         if message is None:
             return None

@@ -15,13 +15,14 @@ import pickle
 import re
 import struct
 from collections import ChainMap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from zcipc.errors import CorruptSegment, PickleRefused
+from zcipc.streams import cut
 
 # Tags. A plain message, sent by send_bytes, has tag 0, and `recv` takes it for a pickle, as multiprocessing does.
 PLAIN = 0
@@ -43,27 +44,42 @@ _Array = np.ndarray[Any, Any]
 
 
 class Frame(NamedTuple):
-    """A message not yet written: its tag, its size in bytes, its first bytes, and the arrays that follow and where."""
+    """A message not yet written: its tag, its size in bytes, its first bytes, and the arrays that follow and where.
+
+    `fill`, if there is one, writes the content of the only array, whose own is never looked at.
+    """
 
     tag: int
     size: int
-    head: bytes
+    head: bytes | memoryview
     parts: list[tuple[int, _Array]]
+    fill: Callable[[memoryview], object] | None = None
 
     def write(self, buffer: memoryview) -> None:
         """Write it to a buffer of its size, each byte once."""
         buffer[: len(self.head)] = self.head
+        if self.fill is not None:
+            ((start, array),) = self.parts
+            with buffer[start : start + array.nbytes] as room:
+                self.fill(room)
+            return
         for start, part in self.parts:
             np.ndarray(part.shape, part.dtype, buffer, start, order=_order(part))[...] = part
 
     def pieces(self) -> Iterator[memoryview]:
         """The same as one contiguous piece after another; arrays with gaps are copied for it."""
         yield memoryview(self.head)
+        if self.fill is not None:
+            self.fill(self.parts[0][1].data)
         end = len(self.head)
         for start, part in self.parts:
             yield memoryview(bytes(start - end))
             yield part.ravel(_order(part)).view(np.uint8).data
             end = start + part.nbytes
+
+    def chunks(self, capacity: int) -> Iterator[tuple[int, memoryview]]:
+        """The same as chunks for a queue of `capacity` bytes, with their tags."""
+        return cut(self.pieces(), self.size, self.tag, capacity)
 
 
 def encode_array(array: _Array) -> Frame | None:
@@ -147,13 +163,10 @@ def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bo
         if tag == ARRAY:
             array = _decode_array(message)
             return array.copy(order="K") if copy else array
-        if tag in (PICKLE_AND_BUFFERS, IN_PLACE):
-            copy = copy and tag != IN_PLACE
-            data, parts = _split_pickle(message)
-            return pickle.loads(data, buffers=[kind(part) for kind, part in parts] if copy else [part for _, part in parts])
+        data, buffers = split_pickle(tag, message, copy=copy)
+        return pickle.loads(data, buffers=buffers)
     except (struct.error, SyntaxError, TypeError, ValueError) as error:
         raise CorruptSegment(f"a message of {len(message):,} bytes does not decode: {error}") from error
-    raise CorruptSegment(f"a message of unknown kind {tag}: the other end is of another version, or not zcipc")
 
 
 def _decode_array(message: memoryview) -> _Array:
@@ -165,21 +178,32 @@ def _decode_array(message: memoryview) -> _Array:
     return np.ndarray(shape, dtype, message, start, order="F" if fortran else "C")
 
 
-def _split_pickle(message: memoryview) -> tuple[memoryview, list[tuple[type[bytes] | type[bytearray], memoryview]]]:
-    """The pickle and its buffers, views of the message, with what to copy each to, as the sender's could be written or not."""
-    count, data_bytes = _PICKLE.unpack_from(message)
-    lengths = struct.unpack_from(f"<{count}q", message, _PICKLE.size)
+def split_pickle(tag: int, message: memoryview, *, copy: bool = True) -> tuple[memoryview, list[Any]]:
+    """The pickle in a message, and its buffers: copies that can be written if the sender's could, or where they lie.
+
+    Raises:
+        CorruptSegment: the message is not what its tag says.
+    """
+    if tag not in (PICKLE_AND_BUFFERS, IN_PLACE):
+        raise CorruptSegment(f"a message of unknown kind {tag}: the other end is of another version, or not zcipc")
+    try:
+        count, data_bytes = _PICKLE.unpack_from(message)
+        lengths = struct.unpack_from(f"<{count}q", message, _PICKLE.size)
+    except (struct.error, ValueError) as error:
+        raise CorruptSegment(f"a message of {len(message):,} bytes does not decode: {error}") from error
     data_start = _PICKLE.size + 8 * count
     end = data_start + data_bytes
     data = message[data_start:end]
-    parts: list[tuple[type[bytes] | type[bytearray], memoryview]] = []
+    copy = copy and tag != IN_PLACE
+    buffers = []
     for length in lengths:
         start = _aligned(end)
         end = start + (-1 - length if length < 0 else length)
-        parts.append((bytes if length < 0 else bytearray, message[start:end]))
+        part = message[start:end]
+        buffers.append((bytes(part) if length < 0 else bytearray(part)) if copy else part)
     if data_bytes < 0 or end > len(message):
-        raise ValueError("its parts are longer than it is")
-    return data, parts
+        raise CorruptSegment(f"a message of {len(message):,} bytes does not decode: its parts are longer than it is")
+    return data, buffers
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,7 +6,8 @@ def handler(request, reply):
 
 service = compiled_service(handler, request=np.empty(8), reply=np.empty(1))
 service.serve(connection)                         # one process; the loop is compiled and holds no interpreter lock
-compiled_call(end, request, reply, timeout_ns)    # the other, inside @njit; from plain Python: send_bytes, recv_bytes
+connection.poll()                                 # the other: takes its seat; then, inside @njit, with end = connection.end
+compiled_call(end, request, reply, timeout_ns)    # from plain Python: send_bytes, recv_bytes
 """
 
 from collections.abc import Callable
@@ -49,24 +50,25 @@ class CompiledService:
         return f"<CompiledService of requests of {self._request_bytes:,} bytes>"
 
     def serve(self, connection: Connection) -> None:
-        """Answer until the other end closes or dies.
+        """Answer until the other end closes or dies; then, or if this raises, the connection is closed.
 
         Raises:
             ValueError: a request has another size.
             MessageTooLarge, CorruptSegment: as for every message.
         """
-        connection._require_open()
-        result = ops.AGAIN
-        while result == ops.AGAIN:  # every slice: here a signal is noticed
-            entries.count_sleepers(connection, 1)
-            try:
-                result = self.loop(connection.end, ops.SLICE_NS)
-            finally:
-                entries.count_sleepers(connection, -1)
-        if result == _WRONG_SIZE:
-            raise ValueError(f"a request on {connection!r} has not the {self._request_bytes:,} bytes of this service's")
-        if result not in (ops.PEER_CLOSED, ops.PEER_DIED):
-            connection._check(result)
+        with connection:
+            connection._require_open()
+            result = ops.AGAIN
+            while result == ops.AGAIN:  # every slice: here a signal is noticed
+                entries.count_sleepers(connection, 1)
+                try:
+                    result = self.loop(connection.end, ops.SLICE_NS)
+                finally:
+                    entries.count_sleepers(connection, -1)
+            if result == _WRONG_SIZE:
+                raise ValueError(f"a request on {connection!r} has not the {self._request_bytes:,} bytes of this service's")
+            if result not in (ops.PEER_CLOSED, ops.PEER_DIED):
+                connection._check(result)
 
 
 def compiled_service(

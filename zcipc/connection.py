@@ -57,26 +57,39 @@ class Connection(Channel, Generic[Sent, Received]):
             PickleRefused: `obj` has to be pickled, and the connection was made with `allow_pickle=False`.
             TimedOut, Closed, PeerDied, PermissionDenied, CorruptSegment: as for every call that waits.
         """
+        if type(obj) is bytes:
+            self._send_copy(obj, codec.BYTES, timeout)  # type: ignore[arg-type]  # the line above says what it is
+        else:
+            self._send_frame(self._frame(obj), timeout)
+
+    def _frame(self, obj: Any) -> codec.Frame:
+        """`obj` as a message."""
         kind = type(obj)
         if kind is bytes:
-            self._send_copy(obj, codec.BYTES, timeout)  # type: ignore[arg-type]  # `kind` says what it is
-            return
-        frame = codec.encode_array(obj) if kind is np.ndarray else None  # type: ignore[arg-type]
-        if frame is None:
-            if not self._manner.allow_pickle:
-                raise PickleRefused(f"{self!r} takes bytes and arrays without objects, not {kind.__name__}")
-            data, buffers = (pickle.dumps(obj, 5), []) if kind in _SIMPLE else codec.pickled(obj)
-            if not buffers:
-                self._send_copy(data, codec.PICKLE, timeout)
-                return
-            frame = codec.encode_pickle(data, buffers)
-        if frame.size > self._longest:
+            return codec.Frame(codec.BYTES, len(obj), obj, [])
+        frame = codec.encode_array(obj) if kind is np.ndarray else None
+        if frame is not None:
+            return frame
+        if not self._manner.allow_pickle:
+            raise PickleRefused(f"{self!r} takes bytes and arrays without objects, not {kind.__name__}")
+        data, buffers = (pickle.dumps(obj, 5), []) if kind in _SIMPLE else codec.pickled(obj)
+        return codec.encode_pickle(data, buffers) if buffers else codec.Frame(codec.PICKLE, len(data), data, [])
+
+    def _send_frame(self, frame: codec.Frame, timeout: float | None) -> None:
+        if not frame.parts:
+            self._send_copy(frame.head, frame.tag, timeout)
+        elif frame.size > self._longest:
             self._send_parts(frame.pieces(), frame.size, frame.tag, timeout)
-            return
-        if len(frame.parts) == 1 and entries.send_frame(self, frame.head, *frame.parts[0], frame.tag) == ops.DONE:
-            return
-        with self._loan_tagged(frame.size, timeout, frame.tag) as buffer:
-            frame.write(buffer)
+        elif not self._sent_at_once(frame):
+            with self._loan_tagged(frame.size, timeout, frame.tag) as buffer:
+                frame.write(buffer)
+
+    def _sent_at_once(self, frame: codec.Frame) -> bool:
+        """Whether it is one array, there was room for it, and now it is sent."""
+        if len(frame.parts) > 1 or frame.fill is not None:
+            return False
+        done: bool = entries.send_frame(self, frame.head, *frame.parts[0], frame.tag) == ops.DONE
+        return done
 
     def recv(self, *, timeout: float | None = None) -> Received:
         """The next object, the receiver's own. Unpickles: only for a peer that you trust, or with `allow_pickle=False`.

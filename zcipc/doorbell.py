@@ -101,6 +101,7 @@ class Doorbell:
             self._all = opened.enter_context(select.epoll())
             self.fifo: int = self._added(_nameless_fifo(), opened)
             self.event: int = self._added(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), opened)
+            self._following = False
             self._opened = opened.pop_all()
 
     def _added(self, descriptor: int, opened: contextlib.ExitStack) -> int:
@@ -113,6 +114,9 @@ class Doorbell:
 
     def follow(self, peer: Identity) -> None:
         """Be readable once process `peer` has ended."""
+        if self._following:
+            return
+        self._following = True
         try:
             death = os.pidfd_open(peer.pid)
         except ProcessLookupError:

@@ -275,6 +275,8 @@ class End(Displayed, Handle):
             peer = seated(self._segment, 1 - self._seat)
             if peer is not None and not peer.is_alive():
                 return functools.partial(self._peer_died, peer.pid)
+            if peer is not None and self._doorbell is not None and self._doorbell.tells_of_death():
+                self._doorbell.follow(peer)  # it is just ending: its FIFO has said so, and does not say it twice
         return None
 
     def _peer_died(self, pid: int) -> PeerDied:

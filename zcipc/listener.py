@@ -4,16 +4,19 @@ The socket carries one segment name and the kernel's word on who asks; messages 
 """
 
 import contextlib
-import errno
+import hmac
+import math
+import multiprocessing.connection
 import os
 import secrets
 import socket
 import struct
+import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import answer_challenge, deliver_challenge
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from zcipc.connection import Connection, Manner
 from zcipc.display import A_NAME, Displayed
@@ -23,10 +26,21 @@ from zcipc.segment import Segment
 from zcipc.waiting import Waiting
 
 _CREDENTIALS = struct.Struct("iII")  # pid, user, group: struct ucred
-_SEATED = b"seated"
-_REFUSED = b""
+_CHALLENGE, _REFUSED, _SEATED = b"challenge", b"refused", b"seated"
+PACKET = 512  # bytes; none is as long
+_NONCE = 32  # bytes
 _HANDSHAKE_S = 5.0
-_RETRY_S = 0.01
+RETRY_S = 0.01
+
+_Steps = Generator[None, bytes, Connection]
+"""One side of a handshake. It goes on, at each `yield`, with the next packet of the other side; an empty one is the end."""
+
+
+class _Guest(NamedTuple):
+    """A client that came, and is not accepted yet."""
+
+    steps: _Steps
+    patience: float  # when it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +96,16 @@ class Listener(Displayed):
         self._capacity = capacity
         self._manner = Manner(waiting, allow_pickle)
         self._authkey = _checked(self.address, family, authkey)
+        self._closed = False
+        self._accepting = threading.Lock()
+        self._guests: dict[socket.socket, _Guest] = {}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._socket.bind(_address(self.address))
         except OSError as error:
             self._socket.close()
             raise NameTaken(f"another process listens as {self.address!r}: {error.strerror}; choose another name") from None
+        self._socket.setblocking(False)
         self._socket.listen(backlog)
 
     def accept(self, *, timeout: float | None = None) -> Connection:
@@ -98,46 +116,106 @@ class Listener(Displayed):
             Closed: the listener is closed.
             multiprocessing.AuthenticationError: a client does not know the secret.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            if self.closed:
-                raise Closed(f"the listener {self.address!r} is closed")
-            self._socket.settimeout(None if deadline is None else max(deadline - time.monotonic(), 1e-6))
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        if self._accepting.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
             try:
-                client, _ = self._socket.accept()
-            except TimeoutError:
-                raise TimedOut(f"nobody connected to {self.address!r} within {timeout:g} s") from None
-            except OSError as error:
-                if error.errno not in (errno.EBADF, errno.EINVAL):
-                    raise
-                raise Closed(f"the listener {self.address!r} was closed meanwhile") from None
-            with client:
-                connection = self._welcome(client)
-            if connection is not None:
-                return connection
+                while True:
+                    for client in self._ready(deadline):
+                        if client is self._socket:
+                            self._open_door()
+                        elif (connection := self._go_on(client)) is not None:
+                            return connection
+                    if time.monotonic() >= deadline:
+                        break
+            finally:
+                self._accepting.release()
+                if self.closed:
+                    self._clean_up()
+        raise TimedOut(f"nobody connected to {self.address!r} within {timeout:g} s")
 
-    def _welcome(self, client: socket.socket) -> Connection | None:
-        """A connection with the client, or None if it may not have one or went away."""
+    def _ready(self, deadline: float) -> list[socket.socket]:
+        """Who has something to say, by the deadline: a guest, or the listening socket for one to come."""
+        self._require_open()
+        until = min([deadline, *(guest.patience for guest in self._guests.values())])
+        left = None if until == math.inf else max(until - time.monotonic(), 0)
+        ready: list[Any] = multiprocessing.connection.wait([self._socket, *self._guests], left)
+        for client, guest in list(self._guests.items()):
+            if client not in ready and time.monotonic() >= guest.patience:
+                self._dismiss(client)
+        return ready
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise Closed(f"the listener {self.address!r} is closed")
+
+    def _open_door(self) -> None:
+        self._require_open()
+        try:
+            client, _ = self._socket.accept()
+        except BlockingIOError:  # it went away meanwhile
+            return
+        client.setblocking(False)
+        self._guests[client] = _Guest(self._welcome(client), time.monotonic() + _HANDSHAKE_S)
+        self._step(client, None)
+
+    def _go_on(self, client: socket.socket) -> Connection | None:
+        try:
+            packet = client.recv(PACKET)
+        except ConnectionResetError:
+            packet = b""
+        return self._step(client, packet)
+
+    def _step(self, client: socket.socket, packet: bytes | None) -> Connection | None:
+        """Go on with the welcome of a guest; its connection once that is complete."""
+        try:
+            self._guests[client].steps.send(packet)  # type: ignore[arg-type]  # None begins
+        except StopIteration as welcome:
+            self._dismiss(client)
+            connection: Connection = welcome.value
+            return connection
+        except ConnectionError:  # it went away, or was refused
+            self._dismiss(client)
+        except BaseException:
+            self._dismiss(client)
+            raise
+        return None
+
+    def _dismiss(self, client: socket.socket) -> None:
+        self._guests.pop(client).steps.close()
+        client.close()
+
+    def _welcome(self, client: socket.socket) -> _Steps:
+        """A connection with the client.
+
+        Raises:
+            ConnectionError: it may not have one, or went away.
+            multiprocessing.AuthenticationError: it does not know the secret.
+        """
         pid, user = _process_of(client)
         if user != os.geteuid():
-            return None
-        client.settimeout(_HANDSHAKE_S)
+            client.send(_REFUSED)
+            raise ConnectionRefusedError(f"user {user} may not connect to {self.address!r}")
+        proof = b""
         if self._authkey is not None:
-            try:
-                deliver_challenge(_Packets(client), self._authkey)  # type: ignore[arg-type]
-                answer_challenge(_Packets(client), self._authkey)  # type: ignore[arg-type]
-            except OSError:  # it went away, or is silent
-                return None
+            nonce = secrets.token_bytes(_NONCE)
+            client.send(_CHALLENGE + nonce)
+            answer = yield
+            if not answer:
+                raise ConnectionResetError("the client went away")
+            nonces = nonce + answer[:_NONCE]
+            if not hmac.compare_digest(answer[_NONCE:], _proof(self._authkey, b"client", nonces)):
+                client.send(_REFUSED)
+                raise AuthenticationError(f"process {pid} does not know the secret of {self.address!r}")
+            proof = _proof(self._authkey, b"listener", nonces)
         connection = Connection(create_segment(self._capacity), 0, self._manner)
-        try:
-            client.send(f"{self._manner.waiting.name} {self._manner.allow_pickle:d} {connection._segment.name}".encode())
-            seated = client.recv(len(_SEATED)) == _SEATED
-        except OSError:
-            seated = False
-        if not seated:
-            connection.close()
-            return None
-        connection._require_open()
+        with contextlib.ExitStack() as unless_seated:
+            unless_seated.callback(connection.close)
+            connection._require_open()  # takes the seat: whoever sits down opposite will be told if this process dies
+            manner = f"{self._manner.waiting.name} {self._manner.allow_pickle:d} {connection._segment.name}"
+            client.send(proof + manner.encode())
+            if (yield) != _SEATED:
+                raise ConnectionResetError("the client went away")
+            unless_seated.pop_all()
         self.last_accepted = pid
         self._accepted += 1
         return connection
@@ -150,13 +228,21 @@ class Listener(Displayed):
 
     @property
     def closed(self) -> bool:
-        return self._socket.fileno() < 0
+        return self._closed
 
     def close(self) -> None:
         """Stop listening and free the name; connections stay. Idempotent."""
+        self._closed = True
         with contextlib.suppress(OSError):  # closed already
-            self._socket.shutdown(socket.SHUT_RDWR)  # ends an accept() in another thread; close() alone does not
-        self._socket.close()
+            self._socket.shutdown(socket.SHUT_RDWR)  # ends an accept() in another thread
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._accepting.acquire(blocking=False):  # else the thread that accepts does it
+            self._socket.close()
+            for client in list(self._guests):
+                self._dismiss(client)
+            self._accepting.release()
 
     def __enter__(self) -> Self:
         return self
@@ -178,58 +264,106 @@ def Client(
 
     Args:
         family, authkey: as for `Listener`.
-        timeout: seconds to wait for a listener to appear and to accept. None: there must be one, and it may take any time.
+        timeout: seconds to wait for a listener to appear and to accept, and for the next one if it ends before. None: there
+            must be one, and it may take any time.
 
     Raises:
-        NameNotFound: nobody listens under this name.
+        NameNotFound: nobody listens under this name, or who did ended before it accepted.
         TimedOut: the listener did not accept in time.
         PermissionDenied: the listener is another user's.
         multiprocessing.AuthenticationError: one of both does not know the secret.
     """
     authkey = _checked(address, family, authkey)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    with _connected(address, deadline) as server:
-        if (user := _process_of(server)[1]) != os.geteuid():  # any user may bind any name
-            raise PermissionDenied(f"user {user} listens as {address!r}, and this process belongs to user {os.geteuid()}")
-        server.settimeout(None if deadline is None else max(deadline - time.monotonic(), 1e-6))
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    while True:
         try:
-            if authkey is not None:
-                answer_challenge(_Packets(server), authkey)  # type: ignore[arg-type]
-                deliver_challenge(_Packets(server), authkey)  # type: ignore[arg-type]
-            answer = server.recv(256)
-        except TimeoutError:
-            raise TimedOut(f"the listener {address!r} did not accept within {timeout:g} s") from None
-        except ConnectionResetError:
-            answer = _REFUSED
-        except AssertionError:  # what answer_challenge() raises before Python 3.12
-            raise AuthenticationError(f"the listener {address!r} asks for no secret: leave the authkey out") from None
+            if (server := knock(address)) is not None:
+                with server:
+                    steps = enter(server, address, authkey)
+                    next(steps)
+                    while True:
+                        server.settimeout(None if timeout is None else max(deadline - time.monotonic(), 1e-6))
+                        steps.send(server.recv(PACKET))
+        except StopIteration as entered:
+            connection: Connection = entered.value
+            return connection
+        except NameNotFound:
+            if timeout is None or time.monotonic() >= deadline:
+                raise
+        except (TimeoutError, ConnectionError):  # the listener went away before it accepted, and another may come
+            pass
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut(f"the listener {address!r} did not accept within {timeout:g} s")
+        time.sleep(min(RETRY_S, left))
+
+
+def knock(address: str) -> socket.socket | None:
+    """A socket that waits at the door of the listener `address`, or None if too many do already. Never waits.
+
+    Raises:
+        NameNotFound: nobody listens under this name.
+    """
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.setblocking(False)
+    with contextlib.ExitStack() as unless_connected:
+        unless_connected.callback(server.close)
+        try:
+            server.connect(_address(address))
+        except ConnectionRefusedError:
+            raise NameNotFound(f"nobody listens as {address!r}: start the listener first, or pass a timeout") from None
+        except BlockingIOError:
+            return None
+        unless_connected.pop_all()
+    return server
+
+
+def enter(server: socket.socket, address: str, authkey: bytes | None) -> _Steps:
+    """A connection with the listener at whose door the socket waits.
+
+    Raises:
+        ConnectionError: it went away.
+        PermissionDenied, multiprocessing.AuthenticationError: as for `Client`.
+    """
+    if (user := _process_of(server)[1]) != os.geteuid():  # any user may bind any name
+        raise PermissionDenied(f"user {user} listens as {address!r}, and this process belongs to user {os.geteuid()}")
+    answer = yield
+    if answer.startswith(_CHALLENGE):
+        if authkey is None:
+            raise AuthenticationError(f"the listener {address!r} asks for a secret: pass its authkey")
+        nonce = secrets.token_bytes(_NONCE)
+        nonces = answer.removeprefix(_CHALLENGE) + nonce
+        server.send(nonce + _proof(authkey, b"client", nonces))
+        answer = yield
         if answer == _REFUSED:
-            raise PermissionDenied(f"the listener {address!r} refused: it is closed, or another user's")
-        try:
-            waiting, allow_pickle, segment_name = answer.decode().split()
-        except ValueError:
-            raise AuthenticationError(f"the listener {address!r} asks for a secret: pass its authkey") from None
-        manner = Manner(Waiting[waiting], allow_pickle == "1")
-        connection = Connection(Segment.attach(KIND, segment_name), 1, manner)
+            raise AuthenticationError(f"the listener {address!r} has another secret than this client")
+        proof = _proof(authkey, b"listener", nonces)
+        if answer and not hmac.compare_digest(answer[: len(proof)], proof):
+            raise AuthenticationError(f"who listens as {address!r} does not know the secret")
+        answer = answer[len(proof) :]
+    elif answer and answer != _REFUSED and authkey is not None:
+        raise AuthenticationError(f"the listener {address!r} asks for no secret: leave the authkey out")
+    if not answer:
+        raise ConnectionResetError(f"the listener {address!r} went away")
+    if answer == _REFUSED:
+        raise PermissionDenied(f"the listener {address!r} is another user's, who refused")
+    waiting, allow_pickle, segment_name = answer.decode().split()
+    try:
+        segment = Segment.attach(KIND, segment_name)
+    except NameNotFound:
+        raise ConnectionResetError(f"the listener {address!r} went away") from None
+    connection = Connection(segment, 1, Manner(Waiting[waiting], allow_pickle == "1"))
+    with contextlib.ExitStack() as unless_seated:
+        unless_seated.callback(connection.close)
         connection._require_open()
         server.send(_SEATED)
+        unless_seated.pop_all()
     return connection
 
 
-def _connected(name: str, deadline: float | None) -> socket.socket:
-    while True:
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with contextlib.ExitStack() as unless_connected:
-            unless_connected.callback(server.close)
-            try:
-                server.connect(_address(name))
-            except ConnectionRefusedError:
-                if deadline is None or time.monotonic() >= deadline:
-                    raise NameNotFound(f"nobody listens as {name!r}: start the listener first, or pass a timeout") from None
-            else:
-                unless_connected.pop_all()
-                return server
-        time.sleep(_RETRY_S)
+def _proof(authkey: bytes, side: bytes, nonces: bytes) -> bytes:
+    """That a side knows the secret: different for the two, so that none can be sent back as one's own."""
+    return hmac.digest(authkey, side + nonces, "sha256")
 
 
 def _process_of(peer: socket.socket) -> tuple[int, int]:
@@ -254,17 +388,3 @@ def _checked(address: Any, family: str | None, authkey: bytes | None) -> bytes |
     if authkey is not None and not isinstance(authkey, bytes):
         raise TypeError(f"authkey is {type(authkey).__name__}, and must be bytes")
     return authkey
-
-
-class _Packets:
-    """A socket of packets, as the standard library's challenges want it."""
-
-    def __init__(self, packets: socket.socket) -> None:
-        self.send_bytes = packets.send
-        self._receive = packets.recv
-
-    def recv_bytes(self, maxlength: int) -> bytes:
-        packet = self._receive(maxlength)
-        if not packet:
-            raise ConnectionResetError("the other side went away")
-        return packet

@@ -16,14 +16,17 @@ shared memory and copied out, or stay there for a method that is marked `in_plac
 The server numbers its methods. Number 0 tells names and signatures; a client asks for them when it connects and compares. They
 are exchanged whole and not as a digest: a client may know only some methods, and a mismatch can say what differs.
 
-A request is (number of the call, number of the method, arguments[, keyword arguments]), or (number of the call,) to cancel
-it. A reply is (number of the call, result), or (number of the call, exception, its traceback as text).
+A request says the number of the method, or CANCEL. Its content is the tuple of the arguments; or a list of that and the keyword
+arguments; or the only argument, if that is bytes, which then skip pickle. A reply says RESULT or ERROR. Its content is the
+result, or the exception and its traceback as text.
 """
 
 import contextlib
 import functools
+import inspect
 import itertools
 import logging
+import math
 import pickle
 import threading
 import time
@@ -31,6 +34,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import AuthenticationError
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from zcipc.compiled_rpc import CompiledService, compiled_call, compiled_service
@@ -41,7 +45,7 @@ from zcipc.errors import Closed, TimedOut, ZcipcError
 from zcipc.listener import Client as connect_by_name
 from zcipc.listener import Listener
 from zcipc.service import Filled, Method, SignatureMismatch, Table, demand_agreement, filled, in_place, methods, one_way
-from zcipc.wire import Wire
+from zcipc.wire import Message, Unreadable, Wire
 
 __all__ = [
     "Call", "CallStatistics", "CompiledService", "RemoteError", "RemoteTraceback", "SignatureMismatch", "compiled_call",
@@ -51,10 +55,12 @@ __all__ = [
 _Interface = TypeVar("_Interface")
 _Result = TypeVar("_Result")
 _Parameters = ParamSpec("_Parameters")
-Reply = tuple[Any, ...]
-UNKNOWN: Any = None  # the number of a call that could not be read
+UNKNOWN = -1  # the number of a call that is not answered
+CANCEL = -1  # what a message says of its call, where it is no number of a method
+RESULT, ERROR = 0, 1
 Handlers = list[tuple[Method, Callable[..., Any]]]
-_log = logging.getLogger(__name__)
+NEVER = math.inf
+log = logging.getLogger(__name__)
 
 
 class RemoteError(ZcipcError):
@@ -72,15 +78,18 @@ class RemoteTraceback(Exception):
 
 
 class Call(Generic[_Result]):
-    """A call in flight, from `start`."""
+    """A call in flight, from `start`. For one thread at a time."""
 
-    def __init__(self, client: "_Client", number: int) -> None:
+    def __init__(self, client: "_Client", number: int, name: str) -> None:
         self._client = client
         self._number = number
-        self._reply: Reply | None = None
+        self._name = name
+        self._reply: Message | None = None
 
     def done(self) -> bool:
-        """Whether the result was received. It is received while somebody waits for it, or for another."""
+        """Whether the result is there, so that `result` would not wait."""
+        if self._reply is None:
+            self._client.receive_what_is_there()
         return self._reply is not None or self._client.replies.get(self._number) is not None
 
     def result(self, timeout: float | None = None) -> _Result:
@@ -93,27 +102,51 @@ class Call(Generic[_Result]):
             Exception: what the method raised, with a `RemoteTraceback` as its cause.
         """
         if self._reply is None:
-            self._reply = self._client.wait_for(self._number, timeout)
+            try:
+                self._reply = self._client.wait_for(self._number, _deadline(timeout))
+            except TimedOut:
+                raise TimedOut(f"{self._name!r} has not answered within {timeout:g} s; it is still in flight") from None
         return cast(_Result, result_of(self._reply))
 
     def cancel(self) -> None:
         """Give the call up, unless it has a result. The server does not begin it, if it has workers and did not yet."""
         if not self.done():
-            self._reply = self._number, CancelledError(), ""
+            self._reply = self._number, ERROR, (CancelledError(f"{self._name!r} was cancelled"), "")
             self._client.cancel(self._number)
-
-    def __repr__(self) -> str:
-        return f"<Call {self._number}, {'done' if self.done() else 'in flight'}>"
 
     def __del__(self) -> None:
         self._client.replies.pop(self._number, None)
 
+    def __repr__(self) -> str:
+        in_flight = self._reply is None and self._client.replies.get(self._number) is None
+        return f"<Call {self._number} of {self._name!r}, {'in flight' if in_flight else 'done'}>"
 
-def result_of(reply: Reply) -> Any:
-    if len(reply) == 2:
-        return reply[1]
-    _, error, text = reply
+
+def result_of(reply: Message) -> Any:
+    _, kind, content = reply
+    if kind == RESULT:
+        return content
+    error, text = content
     raise error from RemoteTraceback(text) if text else None
+
+
+def content_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The content of a request."""
+    return [args, kwargs] if kwargs else args[0] if len(args) == 1 and type(args[0]) is bytes else args
+
+
+def called(function: Callable[..., Any], content: Any) -> Any:
+    """What `function` returns for the content of a request."""
+    if type(content) is tuple:
+        return function(*content)
+    if type(content) is bytes:
+        return function(content)
+    args, kwargs = content
+    return function(*args, **kwargs)
+
+
+def _deadline(timeout: float | None) -> float:
+    return NEVER if timeout is None else time.monotonic() + timeout
 
 
 class _Method:
@@ -122,36 +155,42 @@ class _Method:
     def __init__(self, client: "_Client", method: Method, number: int) -> None:
         self._client, self._number = client, number
         self.one_way, self._in_place = method.one_way, method.in_place
+        self.__name__, self.__doc__ = method.name, method.signature
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         client = self._client
+        timeout = client.timeout
         if self.one_way:
-            client.wire.send((UNKNOWN, self._number, args, kwargs), client.timeout, self._in_place)
+            client.wire.send((UNKNOWN, self._number, content_of(args, kwargs)), timeout, self._in_place)
             return None
+        deadline = NEVER if timeout is None else time.monotonic() + timeout
         number = self.send(args, kwargs)
         try:
-            reply = client.wait_for(number, client.timeout)
-        except BaseException:
+            reply = client.wait_for(number, deadline)
+        except BaseException as error:
             client.cancel(number)
+            if isinstance(error, TimedOut):
+                raise TimedOut(f"{self.__name__!r} has not answered within {timeout:g} s, and was cancelled") from None
             raise
-        return reply[1] if len(reply) == 2 else result_of(reply)
+        return reply[2] if reply[1] == RESULT else result_of(reply)
 
     def send(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """Begin a call; its number."""
         client = self._client
-        number = next(client.numbers)
-        client.replies[number] = None
+        replies, number = client.replies, next(client.numbers)
+        replies[number] = None
         try:
-            client.wire.send(
-                (number, self._number, args, kwargs) if kwargs else (number, self._number, args), client.timeout, self._in_place
-            )
+            client.wire.send((number, self._number, content_of(args, kwargs)), client.timeout, self._in_place)
         except BaseException:
-            del client.replies[number]
+            del replies[number]
             raise
         return number
 
     def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
-        return Call(self._client, self.send(args, kwargs))
+        return Call(self._client, self.send(args, kwargs), self.__name__)
+
+    def __repr__(self) -> str:
+        return f"<method {self.__doc__} of a proxy>"
 
 
 class _Client:
@@ -164,74 +203,92 @@ class _Client:
         self.wire = wire
         self.timeout = timeout
         self.numbers: itertools.count[int] = itertools.count()
-        self.replies: dict[int, Reply | None] = {}  # of the calls in flight; None until it is there
-        self._lock = threading.Lock()  # of what follows
-        self._led = False
-        self._followers: list[tuple[int, threading.Lock]] = []
-        wire.while_full = self._receive_what_is_there
+        self.replies: dict[int, Message | None] = {}  # of the calls in flight; None until it is there
+        self._lead = threading.Lock()
+        self._followers: dict[threading.Lock, int] = {}  # the lock that each waits for, and the number of its call
+        wire.while_full = self.receive_what_is_there
 
-    def wait_for(self, number: int, timeout: float | None) -> Reply:
+    def wait_for(self, number: int, deadline: float) -> Message:
         """The reply to a call, which is then in flight no longer."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        replies = self.replies
-        while True:
-            with self._lock:
-                if replies[number] is not None:
-                    return cast(Reply, replies.pop(number))
-                if not self._led:
-                    self._led = True
-                    break
-                turn = threading.Lock()
-                turn.acquire()
-                self._followers.append((number, turn))
-            if not turn.acquire(timeout=-1 if deadline is None else max(deadline - time.monotonic(), 0)):
-                with self._lock:
-                    if (number, turn) in self._followers:  # else there is a reply, or this thread was chosen to lead
-                        self._followers.remove((number, turn))
-                        raise TimedOut(f"call {number} was not answered within {timeout:g} s")
+        replies, lead = self.replies, self._lead
         try:
-            while replies[number] is None:
-                self._receive(deadline)
+            while True:
+                if lead.acquire(False):  # by position, which takes half the time
+                    try:
+                        while replies[number] is None:
+                            self._receive(deadline)
+                    finally:
+                        lead.release()
+                elif replies[number] is None:
+                    self._follow(number, deadline)
+                if (reply := replies[number]) is not None:
+                    del replies[number]
+                    return reply
         finally:
-            self._hand_on()
-        return cast(Reply, replies.pop(number))
+            if self._followers:
+                self._hand_on()
+
+    def _follow(self, number: int, deadline: float) -> None:
+        """Wait until the reply is there, or nobody leads, maybe.
+
+        Raises:
+            TimedOut: neither by the deadline.
+        """
+        turn = threading.Lock()
+        turn.acquire()
+        self._followers[turn] = number
+        try:
+            # Only now: who leads gave replies only to the followers it knew, and looks at them again when it is done.
+            if self.replies[number] is None and self._lead.locked():
+                left = -1 if deadline is NEVER else max(deadline - time.monotonic(), 0)
+                if not turn.acquire(timeout=left):
+                    raise TimedOut(f"call {number} was not answered in time")
+        finally:
+            self._followers.pop(turn, None)
 
     def _hand_on(self) -> None:
-        with self._lock:
-            self._led = False
-            if self._followers:
-                self._followers.pop(0)[1].release()
+        if not self._lead.locked():
+            for turn in list(self._followers)[:1]:
+                self._wake(turn)
 
-    def _receive_what_is_there(self) -> None:
-        """Make room for the server's replies: it may be that what waits for room here waits for that."""
-        with self._lock:
-            if self._led:
-                return
-            self._led = True
+    def _wake(self, turn: threading.Lock) -> None:
+        if self._followers.pop(turn, None) is not None:  # else another thread did, or its time is out
+            turn.release()
+
+    def receive_what_is_there(self) -> None:
+        """Take the replies that have come, unless another thread is at it.
+
+        It makes room for further ones, too: it may be that what waits for room here waits for that.
+        """
+        if not self._lead.acquire(False):
+            return
         try:
             while self.wire.holds_message():
-                self._receive(None)
+                self._receive(NEVER)
         finally:
+            self._lead.release()
             self._hand_on()
 
-    def _receive(self, deadline: float | None) -> None:
+    def _receive(self, deadline: float) -> None:
         """Receive a reply, and give it to its call."""
         try:
-            reply = self.wire.receive(None if deadline is None else max(deadline - time.monotonic(), 0))
+            reply = self.wire.receive(None if deadline is NEVER else max(deadline - time.monotonic(), 0))
         except TimedOut:
             raise
-        except Exception as error:  # the end, or a reply of whose call nobody knows
-            reply = UNKNOWN, error, ""
-        if reply[0] in self.replies:  # else it was given up meanwhile
-            self.replies[reply[0]] = reply
-        elif reply[0] is UNKNOWN:
-            for number in list(self.replies):
-                self.replies[number] = reply
+        except Unreadable as error:
+            reply = error.number, ERROR, (error.__cause__, "")
+        except Exception as error:  # the end
+            reply = UNKNOWN, ERROR, (error, "")
+        number, replies = reply[0], self.replies
+        if number in replies:  # else it was given up meanwhile
+            replies[number] = reply
+        elif number == UNKNOWN:
+            for waiting in list(replies):
+                replies[waiting] = reply
         if self._followers:
-            with self._lock:
-                for follower in [one for one in self._followers if self.replies.get(one[0], reply) is not None]:
-                    self._followers.remove(follower)
-                    follower[1].release()
+            for turn, waiting in list(self._followers.items()):
+                if replies.get(waiting, reply) is not None:
+                    self._wake(turn)
 
     def in_flight(self) -> int:
         return len(self.replies)
@@ -240,7 +297,7 @@ class _Client:
         """Give a call up, and tell the server if that is possible at once."""
         if self.replies.pop(number, None) is None:
             with contextlib.suppress(TimedOut, Closed):
-                self.wire.send((number,), 0.0)
+                self.wire.send((number, CANCEL, None), 0.0)
 
 
 class Proxy:
@@ -249,7 +306,13 @@ class Proxy:
     def __init__(self, client: Any, calls: Mapping[str, Callable[..., Any]], interface: Any) -> None:
         self._client = client
         self._interface = getattr(interface, "__name__", "functions")
+        self._names = list(calls)
         self.__dict__.update(calls)
+
+    def __getattr__(self, name: str) -> Any:
+        if name[0] == "_":  # what Python itself looks for, also before there is anything here
+            raise AttributeError(name)
+        raise AttributeError(f"{self._interface} has no method {name!r}; it has {', '.join(self._names)}")
 
     def __repr__(self) -> str:
         return f"<proxy of {self._interface} over {self._client.wire.connection!r}>"
@@ -342,16 +405,16 @@ def handlers_of(service: Any) -> Handlers:
     return [(DESCRIBE, lambda: table), *offered.values()]
 
 
-def failure(number: int | None, error: BaseException) -> Reply:
+def failure(number: int, error: BaseException) -> Message:
     """The reply of a call that raised."""
     text = "".join(traceback.format_exception(error))
-    if number is UNKNOWN:
-        _log.error("a call that nobody waits for failed:\n%s", text)
+    if number == UNKNOWN:
+        log.error("a call that nobody waits for failed:\n%s", text)
     try:
         pickle.loads(pickle.dumps(error))  # many exceptions fail only at the second
     except Exception:
         error = RemoteError(f"{type(error).__name__}, which cannot be pickled: {error}")
-    return number, error, text
+    return number, ERROR, (error, text)
 
 
 def serve(service: Any, where: Listener | Connection | Wire, *, workers: int = 0) -> None:
@@ -362,8 +425,13 @@ def serve(service: Any, where: Listener | Connection | Wire, *, workers: int = 0
     Args:
         service: an object, a set of functions, or a mapping from names to functions.
         workers: threads for each client, which may then have as many calls under way at once; 0: one after the other.
+
+    Raises:
+        TypeError: a method is `async def`, or there is none.
     """
     handlers = handlers_of(service)
+    if awaited := [method.name for method, function in handlers if inspect.iscoroutinefunction(function)]:
+        raise TypeError(f"{', '.join(awaited)} of {service!r} must be awaited: serve it with zcipc.aio.serve")
     if isinstance(where, Listener):
         _serve_all(handlers, where, workers)
     else:
@@ -374,7 +442,11 @@ def _serve_all(handlers: Handlers, listener: Listener, workers: int) -> None:
     clients: dict[threading.Thread, Connection] = {}
     try:
         while True:
-            connection = listener.accept()
+            try:
+                connection = listener.accept()
+            except AuthenticationError as error:
+                log.warning("%r refused a client: %s", listener, error)
+                continue
             clients = {thread: client for thread, client in clients.items() if thread.is_alive()}
             thread = threading.Thread(target=_serve_one, args=(handlers, Wire(connection), workers), daemon=True)
             clients[thread] = connection
@@ -390,47 +462,48 @@ def _serve_all(handlers: Handlers, listener: Listener, workers: int) -> None:
 def _serve_one(handlers: Handlers, wire: Wire, workers: int) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(wire.close)
-        under_way: dict[int | None, Future[None]] = {}
+        under_way: dict[int, Future[None]] = {}
         pool = ThreadPoolExecutor(workers) if workers else None
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
         with contextlib.suppress(Closed):
             while True:
                 try:
-                    request = wire.receive()
-                except Closed:
-                    return
-                except Exception as error:  # it was received, and cannot be unpickled here
-                    wire.send(failure(UNKNOWN, error))
+                    number, index, content = wire.receive()
+                except Unreadable as error:
+                    _fail(wire, error.number, cast(BaseException, error.__cause__))
                     continue
-                if pool is None:
-                    if len(request) > 1:
-                        _answer(handlers, wire, *request)
-                elif len(request) == 1:
-                    if request[0] in under_way:
-                        under_way[request[0]].cancel()
+                if index == CANCEL:
+                    if number in under_way:
+                        under_way[number].cancel()
+                elif pool is None:
+                    _answer(handlers, wire, number, index, content)
                 else:
-                    number = request[0]
-                    under_way[number] = future = pool.submit(_answer, handlers, wire, *request)
+                    under_way[number] = future = pool.submit(_answer, handlers, wire, number, index, content)
                     future.add_done_callback(functools.partial(_forget, under_way, number))
-                del request  # arrays that lie in the message
+                del content  # arrays that lie in the message
 
 
-def _forget(under_way: dict[int | None, Future[None]], number: int | None, _done: Future[None]) -> None:
+def _forget(under_way: dict[int, Future[None]], number: int, _done: Future[None]) -> None:
     under_way.pop(number, None)
 
 
-def _answer(handlers: Handlers, wire: Wire, number: int | None, index: int, args: Any, kwargs: Any = None) -> None:
+def _answer(handlers: Handlers, wire: Wire, number: int, index: int, content: Any) -> None:
     """Do one call and reply. Raises Closed if nobody is there to be told."""
     try:
         method, function = handlers[index]
-        result = function(*args, **kwargs) if kwargs else function(*args)
-        if number is UNKNOWN:
+        result = called(function, content)
+        if number == UNKNOWN:
             return
         if type(result) is Filled:
-            wire.send((number, result.room), None, method.in_place, result.write)
+            wire.send((number, RESULT, result.room), None, method.in_place, result.write)
         else:
-            wire.send((number, result), None, method.in_place)
+            wire.send((number, RESULT, result), None, method.in_place)
     except Exception as error:  # of the method, or its result cannot be sent
-        if (failed := failure(number, error))[0] is not UNKNOWN:
-            wire.send(failed)
+        _fail(wire, number, error)
+
+
+def _fail(wire: Wire, number: int, error: BaseException) -> None:
+    reply = failure(number, error)
+    if number != UNKNOWN:
+        wire.send(reply)

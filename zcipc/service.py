@@ -72,10 +72,14 @@ def methods(service: Any) -> dict[str, tuple[Method, Callable[..., Any]]]:
         found = {function.__name__: function for function in service}
     else:
         kind = service if isinstance(service, type) else type(service)
-        found = {name: getattr(service, name) for name, _ in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"}
+        found = {name: getattr(service, name) for name, _ in inspect.getmembers(kind, _is_method) if name[0] != "_"}
     if not found:
         raise TypeError(f"{service!r} has no public methods to call")
     return {name: (_method(name, function), function) for name, function in found.items()}
+
+
+def _is_method(member: object) -> bool:
+    return inspect.isfunction(member) or inspect.ismethod(member)
 
 
 def _method(name: str, function: Callable[..., Any]) -> Method:

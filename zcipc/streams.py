@@ -36,16 +36,22 @@ class Assembly:
         self._filled = 0
         self.tag: int = 0
 
-    def take(self, channel: Handle) -> np.ndarray | None:
+    def take(self, channel: Handle, capacity: int) -> np.ndarray | None:
         """Take the chunks that are there in `channel`; the message, if it is complete now. Never waits.
+
+        What comes while they are taken is left, from `capacity` bytes on: a fast sender must not keep whoever has other work.
 
         Raises:
             CorruptSegment: they do not fit together.
         """
+        most = self._filled + capacity
         while (tag := entries.next_tag(channel)) >= ops.FIRST_CHUNK:
             if tag == ops.FIRST_CHUNK:
                 self._begin(channel)
+                most = capacity
             elif self._content is not None:
+                if self._filled >= most:
+                    return None
                 self._filled += _taken(channel, self._content[self._filled :])
             else:
                 raise CorruptSegment(f"{channel!r}: the other end sent the middle of a message; close the connection")

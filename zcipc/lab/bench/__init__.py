@@ -8,10 +8,13 @@ from zcipc.lab.bench import (
     blocking,
     bulk_stream,
     caged,
+    calls,
     echo,
+    event_loops,
     hand_over,
     idle,
     many_connections,
+    objects,
     queue_throughput,
     round_trip,
     small_stream,
@@ -35,5 +38,8 @@ SCENARIOS = {
         start_up.SCENARIO,
         many_connections.SCENARIO,
         queue_throughput.SCENARIO,
+        calls.SCENARIO,
+        event_loops.SCENARIO,
+        objects.SCENARIO,
     )
 }

@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import pandas as pd
 
 from zcipc.lab import stats
-from zcipc.lab.bench import bulk_stream, caged, echo, queue_throughput
+from zcipc.lab.bench import bulk_stream, caged, calls, echo, queue_throughput
 from zcipc.lab.bench.scenario import LIMIT, PIPE
+from zcipc.lab.bench.there_and_back import LARGE
 from zcipc.lab.peers import PEERS
 from zcipc.lab.stats import Estimate
 
@@ -180,6 +181,10 @@ def _queue(system: str) -> Where:
     return Where("queue", "messages_per_s", system, mode=queue_throughput.ONE)
 
 
+def _rpc(system: str, size: int, mode: str) -> Where:
+    return Where("rpc", "round_trip", system, size, mode)
+
+
 _TEXTBOOK = (_stream("two_index"), _stream("two_index_patient"))
 _PEERS = tuple(_echo("bytes_echo", name, echo.SMALL) for name in PEERS if name != "zcipc")
 
@@ -237,5 +242,13 @@ BARS = (
         Bar(14, f"items of 64 B through a queue, 1 to 1, against {system}",
             Ratio(_queue("zcipc"), _queue(system)), _at_least(bound))
         for system, bound in (("faster_fifo", 3), ("multiprocessing", 10))
+    ),
+    *(
+        Bar(15, f"a call of {size:,} B, {runtime}, against an echo of the same payload",
+            Ratio(_rpc(system, size, calls.CALL), _rpc(system, size, calls.ECHO)), _at_most(1.5))
+        for system, runtime, size in (
+            ("zcipc", "interpreted", calls.SMALL), ("zcipc", "interpreted", LARGE),
+            ("zcipc_compiled", "compiled", calls.SMALL),
+        )
     ),
 )  # fmt: skip
