@@ -24,10 +24,12 @@ from zcipc.commands import (
     soak,
     status,
     torture,
+    trace,
 )
 
 _COMMANDS = (
-    reproduce, figures, status, claims, report, compare, export, import_, bench, torture, soak, faults, doctor, ls, clean,
+    reproduce, figures, status, claims, trace, report, compare, export, import_, bench, torture, soak, faults, doctor, ls,
+    clean,
 )  # fmt: skip
 
 _EXAMPLES = """\
@@ -36,6 +38,7 @@ examples:
   zcipc reproduce --only fig5 --set launches=3    one figure, measured with three launches
   zcipc status check                              what is done, stale or missing
   zcipc figures reference                         draw again from saved data, measure nothing
+  zcipc trace reference C1                        what a claim, a figure or a number was made from
   zcipc bench --only round_trip --json -          one scenario of the bench, as JSON
   zcipc torture --seconds 600                     kill processes at every step, and count what others lose
 """

@@ -122,6 +122,16 @@ def compiler_options(run: Run, language: str) -> Record:
     }
 
 
+def printed(run: Run, language: str) -> list[Record]:
+    """Each number in the article of `run` as it is `written`, the `value` it stands for, and `per`, by which that was divided.
+
+    The numbers must have been written by `build`.
+    """
+    source = run.root / "paper" / "zcipc.typ"
+    found = json.loads(typst.query(str(source), "<number>", **compiler_options(run, language)))
+    return [entry["value"] for entry in found]
+
+
 def numbers(run: Run) -> Record:
     """Every number and fact of `run` that the article states, as JSON-ready values with units in their names.
 
@@ -258,20 +268,21 @@ def _design_choices(frame: pd.DataFrame | None) -> Record | None:
 
 
 def _microkernel(frame: pd.DataFrame | None) -> Record | None:
-    """Files through the servers, the smallest call, and a driver that is killed `kills` times over each transport."""
+    """Files through the servers, at both ends of the sizes, the smallest call, and a driver that is killed `kills` times."""
     if frame is None:
         return None
-    files = frame[frame["operation"].isin(["read", "write"])]
-    noticed = frame[frame["operation"] == "noticed"]
+    files, noticed = frame[frame["operation"].isin(["read", "write"])], frame[frame["operation"] == "noticed"]
+    sizes = sorted(int(size) for size in files["file_bytes"].unique())
+    told = frame.drop(files[files["file_bytes"].isin(sizes[1:-1])].index)
     return {
         "launches": int(frame["launch"].nunique()),
-        "sizes": sorted(int(size) for size in files["file_bytes"].unique()),
+        "sizes": sizes,
         "kills": int(noticed["transport"].value_counts().max()) if len(noticed) else 0,
         "recovery_bytes": int(noticed["file_bytes"].max()) if len(noticed) else None,
-        "estimates": _estimates(frame, ["operation", "transport", "file_bytes"], "value"),
+        "estimates": _estimates(told, ["operation", "transport", "file_bytes"], "value"),
         "ratios": [
             {"operation": operation, "file_bytes": size, **ratio}
-            for (operation, size), group in frame.groupby(["operation", "file_bytes"])
+            for (operation, size), group in told.groupby(["operation", "file_bytes"])
             for ratio in _ratios(group, "value", SERVED_PAIRS)
         ],
     }
@@ -294,15 +305,15 @@ def _realtime(frame: pd.DataFrame | None) -> Record | None:
     case = ["scheduler", "load", "rate_hz"]
     rates = sorted(int(rate) for rate in frame["rate_hz"].unique())
     both = sorted(int(rate) for rate in frame.loc[frame["scheduler"] == "fifo", "rate_hz"].unique())
-    missed = frame.assign(value=frame["missed"] / frame["messages"]).groupby([*case, "transport"])["value"]
+    rate = (both or rates)[len(both or rates) // 2]
+    told = frame[frame["rate_hz"] == rate]
+    missed = told.assign(value=frame["missed"] / frame["messages"]).groupby([*case, "transport"])["value"]
     return {
         "launches": int(frame["launch"].nunique()),
         "rates_hz": rates,
-        "rate_hz": (both or rates)[len(both or rates) // 2],
+        "rate_hz": rate,
         "cases": int(frame.groupby(case).ngroups),
-        "estimates": {
-            name: _estimates(frame, [*case, "transport"], f"{name}_p50_ns") for name in ("wake", "delivery")
-        },
+        "estimates": {name: _estimates(told, [*case, "transport"], f"{name}_p50_ns") for name in ("wake", "delivery")},
         "missed": _records(missed.agg(value="median", greatest="max").reset_index().assign(column="missed")),
         "ratios": [
             {**dict(zip(case, key, strict=True)), **ratio}
