@@ -251,7 +251,7 @@ def names(language: str) -> set[str]:
 
 
 def test_both_languages_say_the_same_things(tmp_path, complete):
-    assert names("en") == names("pt") - {"phrases", "phrase", "effects", "effect-of"}
+    assert names("en") == names("pt") - {"phrases", "phrase", "effects", "effect-of", "power-of"}
     run = make_run(tmp_path / "home", complete)
     written = {language: Counter(entry["value"] for entry in printed(run, language)) for language in LANGUAGES}
     assert set(written["en"]) <= set(written["pt"])
@@ -287,7 +287,7 @@ def test_changed_data_change_the_text(tmp_path, complete):
 
 
 def test_the_design_choices_are_told_from_the_data(tmp_path, complete):
-    text = shown(make_run(tmp_path / "home", complete))
+    text = shown(make_run(tmp_path / "home", {"design_choices": complete["design_choices"]}))
     assert "Of 1 comparisons, the alternative takes clearly longer in 1, clearly less in 0" in text
     assert re.search(r"The greatest ratio, 3\.00, belongs to semaphore in place of spin, then futex", text)
     assert "This machine does not offer huge (pages)." in text
@@ -298,7 +298,7 @@ def test_the_microkernel_is_told_from_the_data(tmp_path, complete):
     text = shown(make_run(tmp_path / "home", {"microkernel": frame}))
     largest = frame[(frame["operation"] == "read") & (frame["file_bytes"] == 1 << 26)].groupby("transport")["value"].median()
     assert f"{largest['zcipc_loan'] / 1e9:.2f} GB/s with loans" in text
-    assert re.search(r"zcipc with loans moves [34]\.\d+ times as many bytes per second as the pipe", text)
+    assert re.search(r"zcipc with loans moves 4\.\d+ times as many bytes per second as the pipe", text)
     assert "The driver was killed 14 times over each transport" in text
     slow = frame.assign(value=frame["value"].where(frame["transport"] != "zcipc_loan", 1.0))
     assert "zcipc with loans moves fewer bytes per second than the pipe" in shown(
@@ -517,9 +517,9 @@ def prose(run: Run, language: str) -> str:
     text = plain(lines_of(run.paper / article.LANGUAGES[language]))
     text = re.sub(r"[-\u00ad\u2010]\n", "", text)
     text = re.sub(r"\n\d+\n*\f", "\n", text)
-    text = re.sub(r"^(?:\d+(?:\.\d)?|[A1-9]\.?)\s+(?=[A-ZÀ-Ý])", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(?:\d+(?:\.\d+)?|[AB1-9]\.?)\s+(?=[A-ZÀ-Ý])", "", text, flags=re.MULTILINE)
     text = " ".join(text.split())
-    text = re.sub(r"(?:Figure|Figura|Table|Tabela|Section|Seção|Fig\.) \d+(?:\.\d)?", "", text)
+    text = re.sub(r"(?:Figure|Figura|Table|Tabela|Section|Seção|Fig\.) \d+(?:\.\d+)?", "", text)
     return re.sub(r"\[\d+\]", "", text)
 
 
