@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -55,6 +56,7 @@ LAB = (
     "explore",
     "measure",
     "explorer",
+    "trace",
     "crate",
     "compare",
     "archive",
@@ -196,6 +198,34 @@ def test_the_environment_lists_nothing_twice():
     named = [re.match(r"[a-z0-9-]+", item)[0] for item in content["dependencies"] if isinstance(item, str)]
     assert named == ["python", "pip"]
     assert pip_section() == ["-r requirements.lock"]
+
+
+def test_binder_finds_a_script_to_run_after_the_environment():
+    """repo2docker runs postBuild by itself, so it must be executable and name its interpreter; and be found where it looks."""
+    script = ROOT / "postBuild"
+    assert os.access(script, os.X_OK)
+    assert script.read_text(encoding="utf-8").startswith("#!/bin/bash\n")
+    assert subprocess.run(["bash", "-n", script], capture_output=True).returncode == 0
+    assert not (ROOT / "binder").exists()  # a directory of that name would take the place of both files
+    assert not (ROOT / "Dockerfile").exists()  # as would this
+
+
+CONTAINER_KEYS = {"name", "image", "runArgs", "postCreateCommand", "customizations", "hostRequirements"}
+"""Of the keys of https://containers.dev/implementors/json_reference/, those for a container of an image."""
+
+
+def test_the_dev_container_sets_itself_up_as_make_does():
+    content = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    assert content.keys() <= CONTAINER_KEYS
+    python = re.fullmatch(r"mcr\.microsoft\.com/devcontainers/python:(?:\d+-)?(3\.\d+)(?:-\w+)?", content["image"])[1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+    make, target = content["postCreateCommand"].split()
+    rule = subprocess.run(["make", "--dry-run", "--always-make", target], cwd=ROOT, capture_output=True, text=True)
+    assert (make, rule.returncode) == ("make", 0), rule.stderr
+    interpreter = content["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    assert interpreter == "${containerWorkspaceFolder}/.venv/bin/python"
+    assert ".venv/bin/pip install" in rule.stdout
 
 
 @pytest.mark.slow

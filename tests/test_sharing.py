@@ -121,7 +121,7 @@ class TestArchive:
 
 class TestCrate:
     def test_is_an_ro_crate(self, run):
-        found = crate.describe(run)
+        found = crate.describe(run, crate.files(run))
         assert found["@context"] == "https://w3id.org/ro/crate/1.1/context"
         entities = {entity["@id"]: entity for entity in found["@graph"]}
         assert len(entities) == len(found["@graph"])
@@ -130,12 +130,19 @@ class TestCrate:
         assert all("@type" in entity for entity in entities.values())
 
     def test_every_reference_leads_somewhere(self, run):
-        found = crate.describe(run)["@graph"]
+        found = crate.describe(run, crate.files(run))["@graph"]
         known = {entity["@id"] for entity in found} | {"https://w3id.org/ro/crate/1.1"}
         assert set(re.findall(r'\{"@id": "([^"]*)"\}', json.dumps(found))) <= known
 
+    def test_in_its_place_every_name_leads_to_its_file(self, run):
+        path = crate.write(run)
+        parts = [entity for entity in json.loads(path.read_text())["@graph"] if entity["@type"] == "File"]
+        assert {"pingpong.csv", "../../figures/reference/verdicts.svg"} <= {part["@id"] for part in parts}
+        for part in parts:
+            assert provenance.sha256(path.parent / part["@id"]) == part["sha256"]
+
     def test_leads_from_a_figure_to_rows_notebook_commit_and_machine(self, run):
-        actions = [entity for entity in crate.describe(run)["@graph"] if entity["@type"] == "CreateAction"]
+        actions = [entity for entity in crate.describe(run, crate.files(run))["@graph"] if entity["@type"] == "CreateAction"]
         (drawn,) = (action for action in actions if {"@id": "figures/verdicts.svg"} in action["result"])
         assert {"@id": "pingpong.csv"} in drawn["object"]
         used = [reference["@id"] for reference in drawn["instrument"]]

@@ -28,10 +28,12 @@ from zcipc.commands import (
     status,
     top,
     torture,
+    trace,
 )
 
 _COMMANDS = (
-    reproduce, figures, status, claims, report, compare, export, import_, bench, torture, soak, faults, doctor, ls, top, clean,
+    reproduce, figures, status, claims, trace, report, compare, export, import_, bench, torture, soak, faults, doctor, ls, top,
+    clean,
 )  # fmt: skip
 
 _EXAMPLES = """\
@@ -40,6 +42,7 @@ examples:
   zcipc reproduce --only fig5 --set launches=3    one figure, measured with three launches
   zcipc status check                              what is done, stale or missing
   zcipc figures reference                         draw again from saved data, measure nothing
+  zcipc trace reference C1                        what a claim, a figure or a number was made from
   zcipc bench --only round_trip --json -          one scenario of the bench, as JSON
   zcipc top                                       who is connected to whom, and what passes, live
   zcipc torture --seconds 600                     kill processes at every step, and count what others lose

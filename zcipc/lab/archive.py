@@ -36,8 +36,9 @@ class BadArchive(LabError):
 
 def export(run: Run, path: Path) -> Path:
     """Pack `run` into the zip `path`; the same run always gives the same bytes."""
-    contents = {name: file.read_bytes() for name, file in crate.files(run).items()}
-    metadata = json.dumps(crate.describe(run), indent=2, ensure_ascii=False).encode()
+    named = crate.files(run)
+    contents = {name: file.read_bytes() for name, file in named.items()}
+    metadata = json.dumps(crate.describe(run, named), indent=2, ensure_ascii=False).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted({crate.NAME: metadata, **contents}.items()):

@@ -6,7 +6,7 @@ from the run's tables; what a run did not measure is null or an empty list there
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -20,16 +20,28 @@ from zcipc.lab.claims import Claim, overall
 from zcipc.lab.claims import load as load_claims
 from zcipc.lab.effects import effects as effects_of
 from zcipc.lab.errors import LabError
+from zcipc.lab.headlines import beside
 from zcipc.lab.peers import BLOCK, PEERS
 from zcipc.lab.provenance import write_bytes
 from zcipc.lab.related_work import PROPOSAL
 from zcipc.lab.results import Run
 
-TABLES = (
-    "machine", "limits", "table1_related_work", "table1_evidence", "pingpong", "injection", "latency", "claims", "peers",
-    "peers_failures", "design_choices",
-)  # fmt: skip
-"""The tables the article reads, each of which may be missing."""
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "instruments": ("machine",),
+    "limits": ("limits",),
+    "related_work": ("table1_related_work",),
+    "evidence": ("table1_evidence",),
+    "pingpong": ("pingpong",),
+    "injection": ("injection",),
+    "latency": ("latency",),
+    "peers": ("peers", "peers_failures"),
+    "design_choices": ("design_choices",),
+    "microkernel": ("microkernel",),
+    "headlines": ("headlines",),
+    "realtime": ("realtime",),
+    "claims": ("claims",),
+}
+"""The sections of the numbers that come from tables, each of which may be missing, and these."""
 
 FIGURES = (
     "fig1_microkernel",
@@ -41,6 +53,9 @@ FIGURES = (
     "fig7_latency",
     "fig8_peers",
     "fig9_design_choices",
+    "fig10_microkernel",
+    "fig11_headlines",
+    "fig12_realtime",
 )
 
 PAIRS = (
@@ -52,6 +67,12 @@ PAIRS = (
     ("zcipc", "limit"),
 )
 """(slower, faster), as expected: a ratio of times is slower / faster, a ratio of rates faster / slower."""
+
+SERVED_PAIRS = (("zcipc_loan", "pipe"), ("zcipc_loan", "socketpair"), ("limit", "zcipc_loan"))
+"""(over, under) of the ratios in the microkernel, of rates and of times alike."""
+
+PERIODIC_PAIRS = (("zcipc_block", "pipe"), ("zcipc", "pipe"), ("zcipc_spin", "pipe"))
+"""The same for the periodic task."""
 
 LANGUAGES = {"en": "zcipc.pdf", "pt": "zcipc.pt.pdf"}
 """Each language of the article, and the name of its file."""
@@ -101,12 +122,22 @@ def compiler_options(run: Run, language: str) -> Record:
     }
 
 
+def printed(run: Run, language: str) -> list[Record]:
+    """Each number in the article of `run` as it is `written`, the `value` it stands for, and `per`, by which that was divided.
+
+    The numbers must have been written by `build`.
+    """
+    source = run.root / "paper" / "zcipc.typ"
+    found = json.loads(typst.query(str(source), "<number>", **compiler_options(run, language)))
+    return [entry["value"] for entry in found]
+
+
 def numbers(run: Run) -> Record:
     """Every number and fact of `run` that the article states, as JSON-ready values with units in their names.
 
-    Estimates have value, low, high and launches; low and high are null where no interval can be given.
+    Estimates have value, low, high, launches, and the column they are of; low and high are null where no interval can be given.
     """
-    tables = {name: run.load(name) for name in TABLES if run.has(name)}
+    tables = {name: run.load(name) for section in SECTIONS.values() for name in section if run.has(name)}
     origins = {name: run.provenance(name) for name in tables}
     found = {
         "confidence": stats.CONFIDENCE,
@@ -124,6 +155,9 @@ def numbers(run: Run) -> Record:
         "claims": _claims(load_claims(run.root / "paper" / "claims.yml"), tables.get("claims")),
         "reliability": reliability.facts(run.root),
         "design_choices": _design_choices(tables.get("design_choices")),
+        "microkernel": _microkernel(tables.get("microkernel")),
+        "headlines": _headlines(tables.get("headlines")),
+        "realtime": _realtime(tables.get("realtime")),
         "figures": {name: _figure(run, name) for name in FIGURES},
     }
     plain: Record = _plain(found)
@@ -160,7 +194,7 @@ def _machine_facts(origins: dict[str, Record]) -> Record | None:
 def _limits(limits: pd.DataFrame | None) -> list[Record]:
     if limits is None:
         return []
-    return _records(stats.summarise(limits, ["limit", "unit", "message_bytes"], "value"))
+    return _estimates(limits, ["limit", "unit", "message_bytes"], "value")
 
 
 def _times(frame: pd.DataFrame | None, columns: dict[str, str]) -> Record | None:
@@ -177,14 +211,19 @@ def _times(frame: pd.DataFrame | None, columns: dict[str, str]) -> Record | None
         for ratio in _ratios(group, centre, PAIRS)
     ]
     slopes = [
-        {"runtime": runtime, "transport": transport, **asdict(stats.slope_ci(group, "message_bytes", centre))}
+        {
+            "runtime": runtime,
+            "transport": transport,
+            "column": centre,
+            **asdict(stats.slope_ci(group, "message_bytes", centre)),
+        }
         for (runtime, transport), group in frame.groupby(["runtime", "transport"])
         if len(sizes) > 1
     ]
     return {
         **_extent(frame),
         "sizes": sizes,
-        "estimates": {name: _records(stats.summarise(frame, by, column)) for name, column in columns.items()},
+        "estimates": {name: _estimates(frame, by, column) for name, column in columns.items()},
         "ratios": ratios,
         "slopes": slopes,
         "period_ns": 1000 * float(frame["period_us"].median()) if "period_us" in frame else None,
@@ -210,7 +249,7 @@ def _rates(frame: pd.DataFrame | None) -> Record | None:
         "sizes": sorted(int(size) for size in frame["message_bytes"].unique()),
         "volumes": volumes,
         "intervals_s": sorted(float(interval) for interval in frame["interval_s"].unique()),
-        "estimates": {"rate": _records(stats.summarise(frame, by, "messages_per_s"))},
+        "estimates": {"rate": _estimates(frame, by, "messages_per_s")},
         "ratios": ratios,
     }
 
@@ -219,12 +258,69 @@ def _design_choices(frame: pd.DataFrame | None) -> Record | None:
     """The effect of each alternative that could be measured, and the alternatives that the machine does not offer."""
     if frame is None:
         return None
-    effects = effects_of(frame).rename(columns={"value": "alternative_value", "ratio": "value"})
+    effects = effects_of(frame).rename(columns={"value": "alternative_value", "ratio": "value"}).assign(column="value")
     offered = effects["missing"] == ""
     return {
         "launches": int(frame["launch"].nunique()),
         "effects": _records(effects[offered]),
         "missing": _records(effects[~offered][["choice", "variant", "missing"]]),
+    }
+
+
+def _microkernel(frame: pd.DataFrame | None) -> Record | None:
+    """Files through the servers, at both ends of the sizes, the smallest call, and a driver that is killed `kills` times."""
+    if frame is None:
+        return None
+    files, noticed = frame[frame["operation"].isin(["read", "write"])], frame[frame["operation"] == "noticed"]
+    sizes = sorted(int(size) for size in files["file_bytes"].unique())
+    told = frame.drop(files[files["file_bytes"].isin(sizes[1:-1])].index)
+    return {
+        "launches": int(frame["launch"].nunique()),
+        "sizes": sizes,
+        "kills": int(noticed["transport"].value_counts().max()) if len(noticed) else 0,
+        "recovery_bytes": int(noticed["file_bytes"].max()) if len(noticed) else None,
+        "estimates": _estimates(told, ["operation", "transport", "file_bytes"], "value"),
+        "ratios": [
+            {"operation": operation, "file_bytes": size, **ratio}
+            for (operation, size), group in told.groupby(["operation", "file_bytes"])
+            for ratio in _ratios(group, "value", SERVED_PAIRS)
+        ],
+    }
+
+
+def _headlines(frame: pd.DataFrame | None) -> Record | None:
+    """Each headline of the related work, and what was measured in its place."""
+    if frame is None:
+        return None
+    return {"launches": int(frame["launch"].nunique()), "rows": _records(beside(frame).assign(column="value"))}
+
+
+def _realtime(frame: pd.DataFrame | None) -> Record | None:
+    """How late messages were and how many missed the next beat, in each case: scheduler, load and rate.
+
+    `rate_hz` is the one to tell of: where both schedulers were measured, if any, else the middle one.
+    """
+    if frame is None:
+        return None
+    case = ["scheduler", "load", "rate_hz"]
+    rates = sorted(int(rate) for rate in frame["rate_hz"].unique())
+    both = sorted(int(rate) for rate in frame.loc[frame["scheduler"] == "fifo", "rate_hz"].unique())
+    rate = (both or rates)[len(both or rates) // 2]
+    told = frame[frame["rate_hz"] == rate]
+    missed = told.assign(value=frame["missed"] / frame["messages"]).groupby([*case, "transport"])["value"]
+    return {
+        "launches": int(frame["launch"].nunique()),
+        "rates_hz": rates,
+        "rate_hz": rate,
+        "cases": int(frame.groupby(case).ngroups),
+        "estimates": {name: _estimates(told, [*case, "transport"], f"{name}_p50_ns") for name in ("wake", "delivery")},
+        "missed": _records(missed.agg(value="median", greatest="max").reset_index().assign(column="missed")),
+        "ratios": [
+            {**dict(zip(case, key, strict=True)), **ratio}
+            for key, group in frame.groupby(case)
+            for column in ("delivery_p50_ns", "delivery_p99_ns")
+            for ratio in _ratios(group, column, PERIODIC_PAIRS)
+        ],
     }
 
 
@@ -243,7 +339,7 @@ def _ratios(group: pd.DataFrame, value: str, pairs: Iterable[tuple[str, str]]) -
     per_launch = group.groupby(["transport", "launch"])[value].median()
     present = set(per_launch.index.get_level_values("transport"))
     return [
-        {"over": over, "under": under, **asdict(stats.ratio_ci(per_launch[over], per_launch[under]))}
+        {"over": over, "under": under, "column": value, **asdict(stats.ratio_ci(per_launch[over], per_launch[under]))}
         for over, under in pairs
         if {over, under} <= present
     ]
@@ -284,6 +380,7 @@ def _contest(group: pd.DataFrame) -> Iterable[Record]:
             "fastest_ns": float(medians[fastest]),
             "ours_ns": float(medians[OURS]),
             "ratio": asdict(ratio),
+            "column": "round_trip_ns",
         }
 
 
@@ -317,6 +414,11 @@ def _figure(run: Run, name: str) -> Record:
     return {
         language: "/" + path.relative_to(run.root).as_posix() if path.exists() else None for language, path in paths.items()
     }
+
+
+def _estimates(frame: pd.DataFrame, by: Sequence[str], column: str) -> list[Record]:
+    """The median of `column` over launches for each combination of `by`."""
+    return _records(stats.summarise(frame, by, column).assign(column=column))
 
 
 def _records(frame: pd.DataFrame | None) -> list[Record]:

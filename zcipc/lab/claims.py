@@ -18,7 +18,7 @@ from rich.text import Text
 
 from zcipc.lab import evidence
 from zcipc.lab.criteria import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Claim, Criterion, load
-from zcipc.lab.evidence import EXPERIMENTS, STATISTICS, TRANSPORT_NAMES, Evidence, NoEvidence
+from zcipc.lab.evidence import EXPERIMENTS, RUNTIMES, STATISTICS, TRANSPORT_NAMES, Evidence, NoEvidence
 from zcipc.lab.plots.style import format_time
 from zcipc.lab.power import Power, power
 from zcipc.lab.stats import Estimate
@@ -28,7 +28,6 @@ __all__ = ["HEADLINE", "TABLES", "Claim", "by_combination", "judge", "load", "ov
 TABLES = tuple(EXPERIMENTS)
 """The tables of a run that `judge` looks at."""
 
-RUNTIMES = ("compiled", "python")
 LIBRARIES = ("paper", "zcipc")
 BASELINES = ("pipe", "socketpair")
 
@@ -52,8 +51,7 @@ def judge(tables: Mapping[str, pd.DataFrame], claims: Sequence[Claim] | None = N
     only in the other repeat each other, statement included.
     """
     claims = load() if claims is None else claims
-    decisions = [criterion.decision for claim in claims for criterion in claim.criteria]
-    launches = evidence.split(tables, [decision.quantity for decision in decisions if decision])
+    launches = evidence.split(tables, [criterion.decision.quantity for claim in claims for criterion in claim.criteria])
     return pd.DataFrame(
         [
             {
@@ -131,8 +129,6 @@ def _finding(criterion: Criterion, seen: Evidence) -> dict[str, Any]:
     words = {"library": seen.name("library"), "baseline": seen.name("baseline"), "runtime": seen.runtime}
     unknown = Estimate(math.nan, math.nan, math.nan, 0)
     decision = criterion.decision
-    if decision is None:
-        return _row(UNDECIDED, unknown, "", None, criterion.sentence.format(**words))
     statistic = STATISTICS[decision.statistic]
     try:
         effects = statistic.function(seen, decision.quantity, **decision.roles)

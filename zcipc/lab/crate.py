@@ -4,7 +4,8 @@ Each step is a `CreateAction`: its `instrument` is the notebook at a commit, its
 `result` the files it made. So the graph leads from any figure or verdict back to the rows, and from the rows to all of them.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,8 @@ def files(run: Run) -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in _MADE_FROM_THESE}
 
 
-def describe(run: Run) -> Record:
-    """The metadata of `run`, in which every file is named as `files` does, with its size in bytes and its SHA-256."""
-    named = files(run)
+def describe(run: Run, named: Mapping[str, Path]) -> Record:
+    """The metadata of `run` with the files `named`, each with its size in bytes and its SHA-256."""
     by_path = {path.relative_to(run.root).as_posix(): name for name, path in named.items()}
     parts = [_file(name, path) for name, path in named.items()]
     done = [(step, record) for step in STEPS if not step.pages and (record := records.read(run, step))]
@@ -76,9 +76,14 @@ def describe(run: Run) -> Record:
 
 
 def write(run: Run) -> Path:
-    """Describe `run` in data/RUN/ro-crate-metadata.json; figures and article keep their places beside data."""
+    """Describe `run` in data/RUN/ro-crate-metadata.json.
+
+    Figures and article keep their places, which are not below that directory, and are named by the way there: every name leads
+    to its file, but RO-Crate would have them all below it. An export has.
+    """
     path = run.data / NAME
-    provenance.write_json(path, describe(run))
+    named = {Path(os.path.relpath(file, run.data)).as_posix(): file for file in files(run).values()}
+    provenance.write_json(path, describe(run, named))
     return path
 
 

@@ -25,7 +25,6 @@ NOT_REPRODUCED = "not reproduced"
 UNDECIDED = "undecided"
 
 _FIELDS = ("at", "effect", "library", "baseline", "runtime")
-_FIELDS_UNMEASURED = ("library", "baseline", "runtime")
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Criterion:
-    """How a claim is judged under one condition, and in what words; no `decision`: why it cannot be."""
+    """How a claim is judged under one condition, and in what words."""
 
     condition: str
     sentence: str
-    decision: Decision | None = None
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,6 @@ def _claim(entry: Any, where: str) -> Claim:
 
 
 def _criterion(entry: Any, where: str) -> Criterion:
-    if isinstance(entry, dict) and "unmeasured" in entry:
-        entry = _mapping(entry, where, required={"unmeasured"}, optional={"condition"})
-        return Criterion(entry.get("condition", ""), _sentence(entry["unmeasured"], _FIELDS_UNMEASURED, where))
     entry = _mapping(entry, where, required={"statistic", "with", "rule", "sentence"}, optional={"condition"})
     name = _known(entry["statistic"], STATISTICS, "statistic", where)
     parts = {field.name for field in fields(Quantity)}

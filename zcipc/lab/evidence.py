@@ -29,10 +29,20 @@ TRANSPORT_NAMES: Mapping[str, str] = {
 ROLES = ("library", "baseline")
 """Names that stand for the transport a combination puts in that place."""
 
-EXPERIMENTS: Mapping[str, tuple[str, ...]] = {"pingpong": (), "injection": ("warmup",), "latency": ()}
-"""The tables that hold evidence, and the columns each needs besides `_KEYS` and what a claim asks for."""
+RUNTIMES = ("compiled", "python")
 
 _KEYS = ("runtime", "transport", "launch", "verified")
+
+EXPERIMENTS: Mapping[str, tuple[str, ...]] = {
+    "pingpong": _KEYS,
+    "injection": (*_KEYS, "warmup"),
+    "latency": _KEYS,
+    "table1_evidence": ("tried", "seen", "missing"),
+}
+"""The tables that hold evidence, and the columns each needs besides what a claim asks for.
+
+One without a runtime and a transport was tried with zcipc itself, whichever loop would drive it.
+"""
 
 Launches = dict[tuple[str, str, str], pd.DataFrame]
 """The rows of each (table, runtime, transport)."""
@@ -58,7 +68,7 @@ class Quantity:
     @property
     def columns(self) -> list[str]:
         """Every column that must be in the table."""
-        return [*_KEYS, *EXPERIMENTS[self.table], self.value, self.at, *self.where]
+        return [*EXPERIMENTS[self.table], self.value, self.at, *self.where]
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,17 @@ def share_verified(evidence: Evidence, quantity: Quantity, of: str) -> list[Effe
     return [Effect(Estimate(share, share, share, len(per_launch)), evidence.name(of))]
 
 
+@statistic("share")
+def share_seen(evidence: Evidence, quantity: Quantity, of: str) -> list[Effect]:
+    """The share of all that was tried of a property that went as it should, and what that was: a count as well."""
+    row = evidence.rows(quantity, of).iloc[0]
+    if row["missing"]:
+        raise NoEvidence(f"It could not be tried: {row['missing']}.")
+    good, tried = int(row[quantity.value]), int(row["tried"])
+    share = good / tried
+    return [Effect(Estimate(share, share, share, 1), f"{good:,} of {tried:,} {row['seen']}")]
+
+
 def split(tables: Mapping[str, pd.DataFrame], quantities: Iterable[Quantity]) -> Launches:
     """The rows of `tables` by table, runtime and transport, warm-up left out.
 
@@ -245,6 +266,9 @@ def split(tables: Mapping[str, pd.DataFrame], quantities: Iterable[Quantity]) ->
             raise LabError(f"cannot judge table {table!r}: it lacks {', '.join(missing)}; its columns: {found}")
         if "warmup" in columns:
             frame = frame[~frame["warmup"].astype(bool)]
+        if "transport" not in frame:
+            launches |= {(table, runtime, "zcipc"): frame for runtime in RUNTIMES}
+            continue
         for (runtime, transport), group in frame.groupby(["runtime", "transport"], observed=True):
             launches[table, str(runtime), str(transport)] = group
     return launches

@@ -176,6 +176,7 @@ def beside(frame: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "system": headline.system,
+                "measurement": headline.measurement,
                 "what": measurement.what,
                 "series": headline.ours,
                 "better_than": headline.theirs,

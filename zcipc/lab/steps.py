@@ -98,7 +98,7 @@ _MAKING: tuple[Step, ...] = (
     Step(
         "06_claims",
         "a verdict on each claim",
-        needs=("pingpong", "injection", "latency"),
+        needs=("pingpong", "injection", "latency", "table1_evidence"),
         sources=("paper/claims.yml",),
         tables=("claims",),
         figures=("verdicts",),
@@ -162,6 +162,9 @@ _MAKING: tuple[Step, ...] = (
             "peers",
             "peers_failures",
             "design_choices",
+            "microkernel",
+            "headlines",
+            "realtime",
         ),
         needs_figures=(
             "fig1_microkernel",
@@ -173,6 +176,9 @@ _MAKING: tuple[Step, ...] = (
             "fig7_latency",
             "fig8_peers",
             "fig9_design_choices",
+            "fig10_microkernel",
+            "fig11_headlines",
+            "fig12_realtime",
         ),
         sources=("paper/*.typ", "paper/*.yml", "paper/*.bib"),
         papers=("zcipc.pdf", "zcipc.pt.pdf"),

@@ -134,7 +134,7 @@ def _exchange(axes: Axes, exchange: pd.DataFrame, machine: pd.DataFrame) -> None
     title = f"cache line: median {style.format_time(median['value'])}"
     if np.isfinite(median["low"]):
         axes.axvspan(median["low"], median["high"], color=color, alpha=0.15, linewidth=0)
-        title += f", 95 % CI {median['low']:.3g} to {median['high']:.3g} ns"
+        title += f", 95 % CI {median['low']:.3g}\N{EN DASH}{median['high']:.3g} ns"
     seaborn.ecdfplot(x=per_launch, ax=axes, color=color)
     shares = np.arange(1, len(per_launch) + 1) / len(per_launch)
     axes.plot(np.sort(per_launch), shares, marker="o", linestyle="none", color=color)

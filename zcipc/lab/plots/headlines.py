@@ -30,7 +30,7 @@ def headlines(rows: pd.DataFrame) -> ThemedFigure:
     units = list(dict.fromkeys(rows["unit"]))
     groups = [rows[rows["unit"] == unit] for unit in units]
     with style.theme():
-        figure = ThemedFigure(figsize=(style.DOUBLE_COLUMN, 0.9 + 0.34 * len(rows) + 0.25 * len(units)), layout="constrained")
+        figure = ThemedFigure(figsize=(style.DOUBLE_COLUMN, 0.6 + 0.27 * len(rows) + 0.22 * len(units)), layout="constrained")
         panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=[len(group) + 0.6 for group in groups])[:, 0]
         for axes, unit, group in zip(panels, units, groups, strict=True):
             scale = _UNITS.get(unit, 1.0)
@@ -40,6 +40,7 @@ def headlines(rows: pd.DataFrame) -> ThemedFigure:
                 axes.plot([row.low / scale, row.high / scale], [place] * 2, color=_OURS.color, linewidth=2, alpha=0.5)
                 axes.plot([row.value / scale], [place], **(_OURS.line | {"linestyle": "none"}), clip_on=False)
             axes.set_yticks(range(len(group)), [_label(row) for row in group.itertuples()])
+            axes.tick_params(axis="y", labelsize=6)
             axes.set_ylim(len(group) - 0.5, -0.5)
             axes.set_xlabel(_UNIT_NAMES.get(unit, unit))
             if unit in ("times better", "bit/s"):
