@@ -150,6 +150,7 @@ class Listener(Displayed):
 
     @property
     def closed(self) -> bool:
+        """Whether it was closed here."""
         return self._socket.fileno() < 0
 
     def close(self) -> None:
