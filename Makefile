@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv reproduce figures lab test lock clean
+.PHONY: help venv reproduce figures lab docs test lock clean
 
 help: ## this list
 	@echo 'usage: make TARGET [PROFILE=smoke|quick|full] [RUN=name] [PYTHON=python3.12]'
@@ -30,6 +30,9 @@ figures: $(READY) ## redraw figures and article from saved data: RUN=reference
 
 lab: $(READY) ## the notebooks, in JupyterLab
 	@$(BIN)/jupyter lab notebooks
+
+docs: $(READY) ## the reference documentation, in build/docs
+	@$(BIN)/python -m zcipc.lab.manual build/docs
 
 test: $(READY) ## style, types and tests
 	$(BIN)/ruff check

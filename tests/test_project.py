@@ -49,7 +49,10 @@ LAB = (
     "torture",
     "faults",
     "soak",
+    "markdown",
     "reliability",
+    "choosing",
+    "manual",
     "article",
     "notebook",
     "records",
@@ -246,7 +249,7 @@ def test_pip_accepts_what_conda_gives_it(tmp_path):
 
 def test_make_help_names_every_target():
     said = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("venv", "reproduce", "figures", "lab", "test", "lock", "clean", "help"):
+    for target in ("venv", "reproduce", "figures", "lab", "docs", "test", "lock", "clean", "help"):
         assert re.search(rf"^  {target} +\S", said, re.MULTILINE), target
 
 

@@ -61,10 +61,18 @@ def takes_less(end: zcipc.Connection[str | bytes, bool]) -> None:
     takes_less(ours)
 
 
-def statistics(end: zcipc.Connection) -> None:
+def statistics(
+    end: zcipc.Connection, items: zcipc.Queue, sender: zcipc.Broadcast, listener: zcipc.Listener, ipc: zcipc.Ipc, files: "Files"
+) -> None:
     found = end.statistics()
     assert_type(found, zcipc.Statistics)
     assert_type((found.messages_sent, found.peer_pid, found.waiting), tuple[int, int | None, zcipc.Waiting])
+    assert_type(items.statistics(), zcipc.QueueStatistics)
+    assert_type(sender.statistics(), zcipc.BroadcastStatistics)
+    assert_type(sender.readers[0].statistics(), zcipc.ReaderStatistics)
+    assert_type(listener.statistics(), zcipc.ListenerStatistics)
+    assert_type(ipc.statistics(), zcipc.IpcStatistics)
+    assert_type(rpc.statistics(files), rpc.CallStatistics)
     found.messages_sent = 0  # type: ignore[misc]
 
 

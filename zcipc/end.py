@@ -123,14 +123,17 @@ class End(Displayed, Handle):
 
     @property
     def closed(self) -> bool:
+        """Whether it was closed here."""
         return self._get(ops.STATE) == ops.SHUT
 
     @property
     def readable(self) -> bool:
+        """Whether it can receive; False for the second end of `Pipe(duplex=False)`."""
         return self._readable
 
     @property
     def writable(self) -> bool:
+        """Whether it can send; False for the first end of `Pipe(duplex=False)`."""
         return self._writable
 
     @property

@@ -126,6 +126,7 @@ class Ipc(Displayed):
         raise PermissionDenied(f"process {pid} is not bound by this ipc object: only {first} and {second} may send and receive")
 
     def peer(self) -> Identity:
+        """The other one of the two."""
         return self.processes[1 - self.own_index()]
 
     def statistics(self) -> IpcStatistics:
@@ -151,9 +152,11 @@ class Ipc(Displayed):
         return ", ".join(["destroyed" if self.is_destroyed() else "open", *dead])
 
     def is_destroyed(self) -> bool:
+        """Whether one of the two has called `ipc_destroy`."""
         return self._segment.closed or self._segment.buffer[_DESTROYED] != 0
 
     def destroy(self) -> None:
+        """See `ipc_destroy`."""
         if not self._segment.closed:
             self._segment.buffer[_DESTROYED] = 1
             self._segment.unlink()

@@ -228,6 +228,7 @@ class Listener(Displayed):
 
     @property
     def closed(self) -> bool:
+        """Whether it was closed here."""
         return self._closed
 
     def close(self) -> None:

@@ -196,6 +196,7 @@ def skip(end, header):
 
 @jit_inline
 def is_chunk(header):
+    """Whether the record of this header is part of a message larger than the queue."""
     return header >= FIRST_CHUNK << ring.LENGTH_BITS
 
 
@@ -214,6 +215,7 @@ def send_chunk(end, address, length, tag):
 
 @jit
 def end_stream(end):
+    """After the last `send_chunk` of a message, or when it is given up: others may send again."""
     if load(end + LOAN) == STREAMING:
         store(end + LOAN, 0)
 

@@ -151,9 +151,11 @@ class Queue(Displayed, Handle, Generic[Item]):
         return obj
 
     def put_nowait(self, obj: Item) -> None:
+        """`put(obj, False)`."""
         self.put(obj, False)
 
     def get_nowait(self) -> Item:
+        """`get(False)`."""
         return self.get(False)
 
     def qsize(self) -> int:
@@ -161,6 +163,7 @@ class Queue(Displayed, Handle, Generic[Item]):
         return entries.length(self)
 
     def empty(self) -> bool:
+        """Whether there is no item just now."""
         return entries.length(self) == 0
 
     def full(self) -> bool:
@@ -222,12 +225,15 @@ class Queue(Displayed, Handle, Generic[Item]):
         return self._get_up_to(max_messages_to_get, block, timeout)
 
     def put_many_nowait(self, objs: Iterable[Item]) -> None:
+        """`put_many(objs, False)`."""
         self.put_many(objs, False)
 
     def get_many_nowait(self, max_messages_to_get: int = 1_000_000_000) -> list[Item]:
+        """`get_many(False)`."""
         return self.get_many(False, max_messages_to_get=max_messages_to_get)
 
     def is_closed(self) -> bool:
+        """Whether it was closed in this process."""
         return self._closed
 
     # --- objects

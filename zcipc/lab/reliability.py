@@ -5,10 +5,10 @@ tables into RELIABILITY.md, each between two comments. The article reads the sam
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+from zcipc.lab import markdown
 from zcipc.lab.faults import run as faults
 from zcipc.lab.peers import PEERS
 from zcipc.lab.results import ROOT
@@ -16,7 +16,6 @@ from zcipc.lab.results import ROOT
 DOCUMENT = Path("RELIABILITY.md")
 TORTURE, SOAK, FAULTS = Path("data/torture.json"), Path("data/soak.json"), faults.KEPT
 NOT_MEASURED = "*Not measured yet.*"
-_BLOCK = re.compile(r"(<!-- (\w+): [^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
 Record = dict[str, Any]
 
@@ -30,12 +29,7 @@ def filled(text: str, root: Path = ROOT) -> str:
     """RELIABILITY.md with the tables of the data below `root` in their places."""
     found = facts(root)
     tables = {"torture": _torture_table, "soak": _soak_table, "faults": _faults_table}
-
-    def fill(block: re.Match[str]) -> str:
-        content = found[block[2]]
-        return f"{block[1]}\n{tables[block[2]](content) if content else NOT_MEASURED}\n\n{block[3]}"
-
-    return _BLOCK.sub(fill, text)
+    return markdown.filled(text, {name: table(found[name]) if found[name] else NOT_MEASURED for name, table in tables.items()})
 
 
 def _read(path: Path) -> Record | None:
@@ -68,7 +62,7 @@ def _faults(path: Path) -> Record | None:
 
 
 def _torture_table(counts: Record) -> str:
-    return _table(["counted", ""], [[name.replace("_", " "), f"{value:,}"] for name, value in counts.items()], "lr")
+    return markdown.table(["counted", ""], [[name.replace("_", " "), f"{value:,}"] for name, value in counts.items()], "lr")
 
 
 def _soak_table(soak: Record) -> str:
@@ -78,19 +72,14 @@ def _soak_table(soak: Record) -> str:
         [one["series"].replace("_", " "), *(f"{one[name]:,.0f}" for name in numbers), one["verdict"]]
         for one in soak["verdicts"]
     ]
-    return f"{said}\n\n{_table(['series', 'median', 'gain', 'at least', 'at most', 'allowed', ''], rows, 'lrrrrrl')}"
+    return f"{said}\n\n{markdown.table(['series', 'median', 'gain', 'at least', 'at most', 'allowed', ''], rows, 'lrrrrrl')}"
 
 
 def _faults_table(found: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     said = f"{found['repetitions']} repetitions of each, Linux {found['kernel']}; {versions}."
     rows = [[fault, *seen] for fault, seen in zip(found["faults"], found["seen"], strict=True)]
-    return f"{said}\n\n{_table(['', *found['systems']], rows, 'l' * (1 + len(found['systems'])))}"
-
-
-def _table(heading: list[str], rows: list[list[str]], alignment: str) -> str:
-    rules = ["---:" if side == "r" else "---" for side in alignment]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rules, *rows))
+    return f"{said}\n\n{markdown.table(['', *found['systems']], rows, 'l' * (1 + len(found['systems'])))}"
 
 
 if __name__ == "__main__":
