@@ -45,6 +45,7 @@ from zcipc.rpc import (
     result_of,
 )
 from zcipc.service import Filled, Method, demand_agreement, methods
+from zcipc.streams import cut
 from zcipc.wire import Message, Unreadable, Wire, encoded, framed
 
 _Result = TypeVar("_Result")
@@ -127,7 +128,7 @@ class Connection(Displayed, Generic[Sent, Received]):
                 await self._when_there_is_room(frame.size, functools.partial(connection._send_frame, frame, 0.0))
                 return
             with connection._stream(0.0):
-                for kind, chunk in frame.chunks(connection.capacity):
+                for kind, chunk in cut(frame.pieces(), frame.size, frame.tag, connection.capacity):
                     attempt = functools.partial(connection._send_chunk, chunk, kind, 0.0)
                     await self._when_there_is_room(chunk.nbytes, attempt)
                     await asyncio.sleep(0)  # the other tasks

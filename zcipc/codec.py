@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zcipc.errors import CorruptSegment, PickleRefused
-from zcipc.streams import cut
 
 # Tags. A plain message, sent by send_bytes, has tag 0, and `recv` takes it for a pickle, as multiprocessing does.
 PLAIN = 0
@@ -76,10 +75,6 @@ class Frame(NamedTuple):
             yield memoryview(bytes(start - end))
             yield part.ravel(_order(part)).view(np.uint8).data
             end = start + part.nbytes
-
-    def chunks(self, capacity: int) -> Iterator[tuple[int, memoryview]]:
-        """The same as chunks for a queue of `capacity` bytes, with their tags."""
-        return cut(self.pieces(), self.size, self.tag, capacity)
 
 
 def encode_array(array: _Array) -> Frame | None:

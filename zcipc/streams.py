@@ -20,7 +20,7 @@ _PARTS = 4  # chunks that fit into the queue, so that one end writes while the o
 
 
 def cut(pieces: Iterable[memoryview], size: int, tag: int, capacity: int) -> Iterator[tuple[int, memoryview]]:
-    """The chunks, with their tags, of a message of `size` bytes that consists of `pieces`."""
+    """The chunks for a queue of `capacity` bytes, with their tags, of a message of `size` bytes that consists of `pieces`."""
     yield ops.FIRST_CHUNK, memoryview(_HEAD.pack(size, tag))
     longest = capacity // _PARTS - 8
     for piece in pieces:

@@ -21,6 +21,7 @@ from zcipc import operations as ops
 from zcipc.connection import Connection
 from zcipc.errors import CorruptSegment, PickleRefused, TimedOut
 from zcipc.methods import entries
+from zcipc.streams import cut
 
 Message = tuple[int, int, Any]
 
@@ -122,7 +123,7 @@ class Wire:
                 self._insist(functools.partial(connection._send_frame, frame), deadline)
                 return
             sending.enter_context(connection._stream(timeout))
-            for kind, chunk in frame.chunks(connection.capacity):
+            for kind, chunk in cut(frame.pieces(), frame.size, frame.tag, connection.capacity):
                 self._insist(functools.partial(connection._send_chunk, chunk, kind), deadline)
 
     def _insist(self, attempt: Callable[[float | None], None], deadline: float) -> None:
