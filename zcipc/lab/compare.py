@@ -16,7 +16,7 @@ from rich.text import Text
 
 from zcipc.lab import claims, machine, stats
 from zcipc.lab.criteria import Region
-from zcipc.lab.evidence import Effect, format_level
+from zcipc.lab.evidence import RUNTIMES, Effect, format_level
 from zcipc.lab.results import Run
 from zcipc.lab.stats import Estimate
 
@@ -48,7 +48,7 @@ def verdicts(runs: Sequence[Run]) -> pd.DataFrame:
                 for name, frame in found.items()
             }
             for claim in claims.load()
-            for runtime, library in product(claims.RUNTIMES, claims.LIBRARIES)
+            for runtime, library in product(RUNTIMES, claims.LIBRARIES)
         ]
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zcipc.lab import claims
 from zcipc.lab.errors import UsageError
+from zcipc.lab.evidence import RUNTIMES
 from zcipc.lab.provenance import write_bytes
 from zcipc.lab.results import Run
 
@@ -16,7 +17,7 @@ _BETWEEN = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- /claims -->)", re.DOTAL
 def table(run: Run) -> str:
     """The verdict on each claim against the pipe, in either runtime and for either library, as a table in Markdown."""
     verdicts = run.load("claims")
-    columns = list(product(claims.RUNTIMES, claims.LIBRARIES))
+    columns = list(product(RUNTIMES, claims.LIBRARIES))
     heads = [f"{_SHORT[library]}, {runtime}" for runtime, library in columns]
     lines = [f"| | claim | from | {' | '.join(heads)} |", "|---" * (3 + len(columns)) + "|"]
     for claim in claims.load():

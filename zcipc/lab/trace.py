@@ -84,7 +84,8 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
 def _number(run: Run, found: Mapping[str, Any], key: str) -> Facts:
     """One entry of numbers.json, the rows behind it, and where these come from."""
     section, *rest = key.split(".")
-    value, fields = found[section], {}
+    value = found[section]
+    fields: dict[str, str | int] = {}
     for part in rest:
         if isinstance(value, dict):
             fields |= {name: item for name, item in value.items() if isinstance(item, str | int) and not isinstance(item, bool)}
