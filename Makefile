@@ -32,7 +32,7 @@ lab: $(READY) ## the notebooks, in JupyterLab
 	@$(BIN)/jupyter lab notebooks
 
 docs: $(READY) ## the reference documentation, in build/docs
-	@$(BIN)/python -m zcipc.lab.manual build/docs
+	@$(BIN)/python -m zcipc.lab.publishing.manual build/docs
 
 test: $(READY) ## style, types and tests
 	$(BIN)/ruff check

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from zcipc.segment import DIRECTORY, PREFIX, stale_segments
+from zcipc.memory.segment import DIRECTORY, PREFIX, stale_segments
 
 LAST = "test_reproduce.py"
 HANGS_AFTER = 60  # seconds

@@ -12,7 +12,7 @@ from support import PATIENCE, Child
 
 import zcipc
 from zcipc import Closed, PeerDied, aio, rpc
-from zcipc.methods import entries
+from zcipc.ends.methods import entries
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

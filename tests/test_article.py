@@ -17,11 +17,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from zcipc.lab import article, claims, headlines, related_work
 from zcipc.lab.errors import LabError
-from zcipc.lab.results import Run
+from zcipc.lab.measurements import headlines
+from zcipc.lab.publishing import article
+from zcipc.lab.runs.results import Run
+from zcipc.lab.verdicts import claims, related_work
 
-SOURCES = Path(article.__file__).resolve().parents[2] / "paper"
+SOURCES = Path(__file__).resolve().parents[1] / "paper"
 RUNTIMES = {"compiled": 1.0, "python": 3.0}
 # Fixed cost in ns and cost per byte, loosely plausible: only their order matters here.
 TRANSPORTS = {

@@ -18,7 +18,7 @@ from zcipc.lab.bench.scenario import EFFORTS, Measured, WrongMessage, demand_non
 from zcipc.lab.bench.stream import durations
 from zcipc.lab.bench.there_and_back import same
 from zcipc.lab.bench.two_index import TwoIndexQueue
-from zcipc.lab.launch import measure
+from zcipc.lab.harness.launch import measure
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

@@ -11,14 +11,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from zcipc.lab import claims
-from zcipc.lab.criteria import NOT_REPRODUCED, PATH, REPRODUCED, RULES, UNDECIDED, Region, load
 from zcipc.lab.errors import LabError, UsageError
-from zcipc.lab.evidence import STATISTICS, Effect
+from zcipc.lab.harness.stats import Estimate, difference_ci
 from zcipc.lab.plots.claims import verdicts as draw
-from zcipc.lab.power import power
-from zcipc.lab.related_work import PROPERTIES
-from zcipc.lab.stats import Estimate, difference_ci
+from zcipc.lab.verdicts import claims
+from zcipc.lab.verdicts.criteria import NOT_REPRODUCED, PATH, REPRODUCED, RULES, UNDECIDED, Region, load
+from zcipc.lab.verdicts.evidence import STATISTICS, Effect
+from zcipc.lab.verdicts.power import power
+from zcipc.lab.verdicts.related_work import PROPERTIES
 
 SIZES = [64 << doubling for doubling in range(8)]
 VOLUMES = [100, 500, 1000, 2000]

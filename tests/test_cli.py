@@ -6,13 +6,15 @@ import sys
 import pandas as pd
 import pytest
 
-from zcipc import cli, segment
+from zcipc import cli
 from zcipc._version import __version__
-from zcipc.lab import machine, results, runner
+from zcipc.lab import runner
 from zcipc.lab.errors import StepFailed
-from zcipc.lab.machine import Finding
-from zcipc.lab.results import Run
 from zcipc.lab.runner import Stopped
+from zcipc.lab.runs import machine, results
+from zcipc.lab.runs.machine import Finding
+from zcipc.lab.runs.results import Run
+from zcipc.memory import segment
 
 
 @pytest.fixture
@@ -162,7 +164,7 @@ def test_claims_before_their_step(home, capsys):
 
 
 def test_claims_are_printed(home, monkeypatch, capsys):
-    claims = pytest.importorskip("zcipc.lab.claims")
+    claims = pytest.importorskip("zcipc.lab.verdicts.claims")
     Run.open("one", "smoke", home).save("claims", pd.DataFrame({"claim": ["C1"]}))
     monkeypatch.setattr(claims, "render", lambda table: f"{len(table)} claim")
     assert cli.main(["claims", "one"]) == 0

@@ -10,9 +10,11 @@ from numba import njit
 from support import PATIENCE, Child
 
 import zcipc
-from zcipc import Pipe, compiled, ring
+from zcipc import Pipe
 from zcipc import operations as ops
-from zcipc.lab import loops
+from zcipc.algorithms import ring
+from zcipc.lab.measurements import loops
+from zcipc.native import compiled
 from zcipc.operations import DONE, FOREVER, borrow, claim, commit, header_length, receive, send, skip
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -221,7 +223,7 @@ def package(tmp_path):
     return tmp_path / "zcipc"
 
 
-@pytest.mark.parametrize("file", ["ring.py", "atomics.py", "lab/loops.py"])
+@pytest.mark.parametrize("file", ["algorithms/ring.py", "connection.py", "lab/measurements/loops.py"])
 def test_a_changed_file_makes_the_stamp_differ(package, file):
     def stamp():
         return compiled._stamp(package.rglob("*.py"))
@@ -244,7 +246,7 @@ def test_a_new_and_a_lost_file_make_the_stamp_differ(package):
     assert stamp() != before
     (package / "new.py").unlink()
     assert stamp() == before
-    (package / "ring.py").unlink()
+    (package / "algorithms" / "ring.py").unlink()
     assert stamp() != before
 
 
@@ -255,9 +257,9 @@ def test_what_the_library_compiles_is_stamped_with_the_library(function):
 
 def test_what_the_laboratory_compiles_is_stamped_with_all(package):
     assert loops.inject._cache._cache_file._source_stamp == compiled._stamp_of_all()
-    before = compiled._stamp(package.glob("*.py")), compiled._stamp(package.rglob("*.py"))
+    before = compiled._stamp(compiled._library(package)), compiled._stamp(package.rglob("*.py"))
     (package / "lab" / "new.py").write_text("x = 1\n")
-    assert compiled._stamp(package.glob("*.py")) == before[0]
+    assert compiled._stamp(compiled._library(package)) == before[0]
     assert compiled._stamp(package.rglob("*.py")) != before[1]
 
 

@@ -20,8 +20,8 @@ from support import PATIENCE, Child, alive, eventually
 
 import zcipc
 from zcipc import Closed, LoanOpen, MessageTooLarge, PeerDied, PermissionDenied, Pipe, TimedOut, Waiting
-from zcipc.end import DEFAULT_CAPACITY
-from zcipc.methods import entries
+from zcipc.ends.end import DEFAULT_CAPACITY
+from zcipc.ends.methods import entries
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from numba import njit
 
-from zcipc.lab import design_choices, design_tasks, loops
-from zcipc.lab.effects import effects as effects_of
-from zcipc.lab.launch import measure
+from zcipc.lab.harness.launch import measure
+from zcipc.lab.measurements import design_choices, design_tasks, loops
+from zcipc.lab.measurements.effects import effects as effects_of
 from zcipc.lab.plots import design_choices as draw
 from zcipc.lab.plots.design import METRICS
-from zcipc.lab.results import Run
+from zcipc.lab.runs.results import Run
 from zcipc.lab.transports import room
 from zcipc.lab.variants import VARIANTS
 from zcipc.lab.variants import memory as memories

@@ -10,16 +10,18 @@ import textwrap
 
 import pytest
 
-from zcipc.lab.launch import unpin
-from zcipc.lab.results import ROOT
+from zcipc.lab.harness.launch import unpin
+from zcipc.lab.runs.results import ROOT
 
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
-from zcipc.lab import experiments, machine, table1
-from zcipc.lab.results import Run
+from zcipc.lab.measurements import experiments
+from zcipc.lab.runs import machine
+from zcipc.lab.verdicts import table1
+from zcipc.lab.runs.results import Run
 
 def main():
     run = Run.open("elsewhere", "smoke", Path(sys.argv[1]))

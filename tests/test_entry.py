@@ -13,10 +13,10 @@ from support import PATIENCE, Child, eventually
 
 from zcipc import Client, Listener, PeerDied, PermissionDenied, Pipe, TimedOut, ipc_init
 from zcipc import operations as ops
+from zcipc.algorithms.ring import LINE
 from zcipc.listener import _REFUSED, _address
-from zcipc.peer import Identity
-from zcipc.ring import LINE
-from zcipc.segment import DIRECTORY, HEADER_BYTES, PREFIX, Segment
+from zcipc.memory.peer import Identity
+from zcipc.memory.segment import DIRECTORY, HEADER_BYTES, PREFIX, Segment
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

@@ -13,7 +13,7 @@ from support import Child
 from zcipc import OutOfDescriptors, OutOfSharedMemory, PermissionDenied, Pipe, TimedOut
 from zcipc.lab.torture import exhaustion
 from zcipc.lab.torture.exhaustion import small_directory
-from zcipc.segment import DIRECTORY, PREFIX
+from zcipc.memory.segment import DIRECTORY, PREFIX
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

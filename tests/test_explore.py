@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from zcipc.lab import explore
 from zcipc.lab.errors import UsageError
-from zcipc.lab.explore import EXPERIMENTS, Question
-from zcipc.lab.explorer import Explorer
+from zcipc.lab.interactive import explore
+from zcipc.lab.interactive.explore import EXPERIMENTS, Question
+from zcipc.lab.interactive.explorer import Explorer
 from zcipc.lab.plots.explore import VIEWS
 
 SERIES = ("pipe", "zcipc")

@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
-from zcipc.lab import headlines, headlines_tasks
-from zcipc.lab.headlines import HEADLINES, MEASUREMENTS, beside
-from zcipc.lab.launch import measure
+from zcipc.lab.harness.launch import measure
+from zcipc.lab.measurements import headlines, headlines_tasks
+from zcipc.lab.measurements.headlines import HEADLINES, MEASUREMENTS, beside
 from zcipc.lab.plots import headlines as draw
-from zcipc.lab.related_work import SYSTEMS
-from zcipc.lab.results import Run
+from zcipc.lab.runs.results import Run
+from zcipc.lab.verdicts.related_work import SYSTEMS
 
 
 def test_every_headline_is_of_a_system_of_table_1_and_says_what_is_alike_and_what_is_not():

@@ -11,14 +11,14 @@ from support import Child
 
 import zcipc
 from zcipc import CorruptSegment, Pipe, ZcipcError, codec
-from zcipc.doorbell import where_to_ring
-from zcipc.end import control_offset
+from zcipc.algorithms.doorbell import where_to_ring
+from zcipc.algorithms.ring import CONSUMER_BELL, LINE
+from zcipc.algorithms.waiting import AWAITED, AWAKE, SLEEPING, WATCHED
+from zcipc.ends.end import control_offset
+from zcipc.ends.methods import entries
 from zcipc.lab.torture import corruption
 from zcipc.lab.torture.corruption import some_value
-from zcipc.methods import entries
-from zcipc.ring import CONSUMER_BELL, LINE
-from zcipc.segment import HEADER_BYTES
-from zcipc.waiting import AWAITED, AWAKE, SLEEPING, WATCHED
+from zcipc.memory.segment import HEADER_BYTES
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

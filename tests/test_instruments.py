@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from zcipc.lab import claims, loops, tasks
-from zcipc.lab.criteria import UNDECIDED
-from zcipc.lab.stats import RESAMPLES, SEED, difference_ci, ratio_ci
+from zcipc.lab.harness.stats import RESAMPLES, SEED, difference_ci, ratio_ci
+from zcipc.lab.measurements import loops, tasks
 from zcipc.lab.transports import TRANSPORTS
 from zcipc.lab.transports.delayed import DELAY_NS, DelayedCall, DelayedLine
 from zcipc.lab.transports.limit import Limit
 from zcipc.lab.transports.pipe import Pipe
 from zcipc.lab.transports.ring import Copying
+from zcipc.lab.verdicts import claims
+from zcipc.lab.verdicts.criteria import UNDECIDED
 
 ATTEMPTS = 10  # a machine that does something else meanwhile adds to a delay, never takes from it
 

@@ -17,12 +17,12 @@ from zcipc import (
     PeerDied,
     PermissionDenied,
     TimedOut,
-    bounded_buffer,
     ipc_destroy,
     ipc_init,
     ipc_receive,
     ipc_send,
 )
+from zcipc.algorithms import bounded_buffer
 from zcipc.ipc import _GEOMETRY
 
 pytestmark = pytest.mark.usefixtures("tidy")

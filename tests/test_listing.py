@@ -10,7 +10,7 @@ from support import Child, eventually
 
 import zcipc
 from zcipc import cli, listing
-from zcipc.segment import Segment
+from zcipc.memory.segment import Segment
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from zcipc.lab import machine
-from zcipc.lab.machine import Roots, describe, doctor
+from zcipc.lab.runs import machine
+from zcipc.lab.runs.machine import Roots, describe, doctor
 
 
 @pytest.fixture

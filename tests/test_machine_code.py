@@ -13,7 +13,8 @@ import llvmlite.binding as llvm
 import pytest
 from numba import int64, njit, types, void
 
-from zcipc import atomics, ring
+from zcipc.algorithms import ring
+from zcipc.native import atomics
 
 TARGETS = {  # processor, and what it can do beyond the least
     "x86_64": ("x86_64-unknown-linux-gnu", ""),

@@ -7,8 +7,8 @@ from importlib import import_module
 
 import pytest
 
-from zcipc.lab import choosing, manual
-from zcipc.lab.results import ROOT, Run
+from zcipc.lab.publishing import choosing, manual
+from zcipc.lab.runs.results import ROOT, Run
 
 GUIDE = (ROOT / choosing.DOCUMENT).read_text(encoding="utf-8")
 
@@ -62,4 +62,4 @@ def test_the_guide_comes_first(pages):
 
 
 def test_the_guide_shows_what_was_measured():
-    assert choosing.filled(GUIDE, Run.open("reference")) == GUIDE, "renew it: python -m zcipc.lab.choosing"
+    assert choosing.filled(GUIDE, Run.open("reference")) == GUIDE, "renew it: python -m zcipc.lab.publishing.choosing"

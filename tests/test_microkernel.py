@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from zcipc.lab import plots
-from zcipc.lab.launch import measure
+from zcipc.lab.harness.launch import measure
 from zcipc.lab.microkernel import experiment
 from zcipc.lab.microkernel.servers import Driver, FileServer
 from zcipc.lab.microkernel.transports import TRANSPORTS
-from zcipc.lab.results import Run
+from zcipc.lab.runs.results import Run
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

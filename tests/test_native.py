@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import zcipc
-from zcipc import Connection, Pipe, methods
-from zcipc.views import Borrow, Loan
+from zcipc import Connection, Pipe
+from zcipc.ends import methods
+from zcipc.ends.views import Borrow, Loan
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from zcipc import object_code
+from zcipc.native import object_code
 
 CODE = b"machine code" * 100
 
 TALK = """
 import zcipc
-from zcipc import object_code
+from zcipc.native import object_code
 compile_all, times = object_code._compiled, []
 def spy():
     times.append(1)
@@ -30,7 +30,7 @@ print(len(times))
 
 def times_compiled(cache):
     """How often a fresh process compiles before it has passed a message."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(Path(object_code.__file__).parents[1])}
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(Path(object_code.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", TALK], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)

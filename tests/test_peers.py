@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zcipc.lab import comparison, plots, profiles
+from zcipc.lab import plots
 from zcipc.lab.errors import UsageError
+from zcipc.lab.measurements import comparison
 from zcipc.lab.peers import COPY, LOAN, PEERS, CopyingEnd, LoaningEnd, Peer, series
 from zcipc.lab.peers.exchange import _Copied, _Loaned
 from zcipc.lab.plots.peers import RANKED_AT, _nearest
-from zcipc.lab.results import Run
+from zcipc.lab.runs import profiles
+from zcipc.lab.runs.results import Run
 
 SIZES = (64, 1 << 20)
 KEYS = ["system", "mode", "face", "message_bytes"]

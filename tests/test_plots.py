@@ -19,15 +19,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from zcipc.lab import plots, related_work, translation
-from zcipc.lab.claims import load as load_claims
-from zcipc.lab.effects import effects
-from zcipc.lab.headlines import beside
+from zcipc.lab import plots
+from zcipc.lab.measurements.effects import effects
+from zcipc.lab.measurements.headlines import beside
 from zcipc.lab.peers import PEERS
 from zcipc.lab.plots import style
 from zcipc.lab.plots.claims import verdicts
 from zcipc.lab.plots.labels import ENGLISH
-from zcipc.lab.results import ROOT, Run
+from zcipc.lab.runs import translation
+from zcipc.lab.runs.results import ROOT, Run
+from zcipc.lab.verdicts import related_work
+from zcipc.lab.verdicts.claims import load as load_claims
 
 Figures = dict[str, Callable[[], Figure]]
 """Draws each figure anew, by name."""

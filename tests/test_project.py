@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from zcipc.lab import results
-from zcipc.lab.results import Run, figure_sources
-from zcipc.lab.steps import FIGURE_FORMATS, STEPS
+from zcipc.lab.runs import results
+from zcipc.lab.runs.results import Run, figure_sources
+from zcipc.lab.runs.steps import FIGURE_FORMATS, STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zcipc"
@@ -26,45 +26,22 @@ REFERENCE = ROOT / "data/reference/run.json"
 # Each part of the research side imports only parts before it. A package counts as one part.
 LAB = (
     "errors",
-    "steps",
-    "progress",
-    "machine",
-    "provenance",
-    "translation",
-    "results",
-    "profiles",
-    "stats",
-    "effects",
-    "related_work",
+    "harness",
+    "runs",
     "transports",
     "variants",
-    "experiments",
-    "design_choices",
-    "headlines",
-    "realtime",
-    "microkernel",
-    "plots",
-    "claims",
-    "display",
+    "peers",
     "torture",
     "faults",
     "soak",
-    "markdown",
-    "reliability",
-    "choosing",
-    "manual",
-    "article",
-    "notebook",
-    "records",
-    "explore",
-    "measure",
-    "explorer",
-    "trace",
-    "crate",
-    "compare",
-    "archive",
-    "report",
+    "measurements",
+    "microkernel",
+    "plots",
     "bench",
+    "verdicts",
+    "publishing",
+    "interactive",
+    "warm",
     "runner",
 )
 

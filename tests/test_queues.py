@@ -28,8 +28,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import PATIENCE, Child, eventually
 
-from zcipc import JoinableQueue, MessageTooLarge, Queue, SimpleQueue, ring
-from zcipc import shared_queue as core
+from zcipc import JoinableQueue, MessageTooLarge, Queue, SimpleQueue
+from zcipc.algorithms import ring
+from zcipc.algorithms import shared_queue as core
 from zcipc.lab.torture.processes import Victim
 from zcipc.lab.torture.stepping import AVAILABLE, Stepper, address_of, be_traced
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from zcipc.lab import readme
 from zcipc.lab.errors import UsageError
-from zcipc.lab.results import Run
+from zcipc.lab.publishing import readme
+from zcipc.lab.runs.results import Run
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

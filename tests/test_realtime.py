@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zcipc.lab import realtime, realtime_tasks
-from zcipc.lab.launch import measure
+from zcipc.lab.harness.launch import measure
+from zcipc.lab.measurements import realtime, realtime_tasks
+from zcipc.lab.measurements.realtime_tasks import LOADS, QUANTILES, SERIES, beats, loaded
 from zcipc.lab.plots import realtime as draw
-from zcipc.lab.realtime_tasks import LOADS, QUANTILES, SERIES, beats, loaded
-from zcipc.lab.results import Run
+from zcipc.lab.runs.results import Run
 
 
 @pytest.mark.parametrize("series", SERIES)

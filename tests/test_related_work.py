@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from zcipc.lab import related_work
+from zcipc.lab.verdicts import related_work
 
 
 def test_the_table_has_the_papers_eleven_rows_in_order() -> None:

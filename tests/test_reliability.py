@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from zcipc import cli
-from zcipc.lab import reliability
 from zcipc.lab.errors import UsageError
 from zcipc.lab.faults import left
 from zcipc.lab.faults import run as faults
 from zcipc.lab.peers import PEERS
+from zcipc.lab.publishing import reliability
 from zcipc.lab.soak import judge, work
 from zcipc.lab.soak import run as soak
 
@@ -178,7 +178,7 @@ def test_every_size_from_nothing_to_nearly_the_capacity_is_sent():
 
 
 def test_the_tables_are_those_of_the_data():
-    assert reliability.filled(DOCUMENT) == DOCUMENT, "run python -m zcipc.lab.reliability"
+    assert reliability.filled(DOCUMENT) == DOCUMENT, "run python -m zcipc.lab.publishing.reliability"
 
 
 def test_every_test_that_the_document_names_exists():

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from zcipc.lab.results import figure_sources
-from zcipc.lab.steps import STEPS
+from zcipc.lab.runs.results import figure_sources
+from zcipc.lab.runs.steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 600

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from zcipc.lab import provenance
 from zcipc.lab.errors import TableMissing, UsageError
-from zcipc.lab.results import Run, check_name, figure_sources, run_names
+from zcipc.lab.runs import provenance
+from zcipc.lab.runs.results import Run, check_name, figure_sources, run_names
 
 
 @pytest.fixture

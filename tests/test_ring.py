@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from zcipc import ring
-from zcipc.ring import CORRUPT, EMPTY, GAP, HEADER, LENGTH_BITS, LENGTH_MASK, NOTHING
+from zcipc.algorithms import ring
+from zcipc.algorithms.ring import CORRUPT, EMPTY, GAP, HEADER, LENGTH_BITS, LENGTH_MASK, NOTHING
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

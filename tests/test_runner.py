@@ -13,12 +13,14 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from rich.console import Console
 
-from zcipc.lab import notebook, progress, records, runner
-from zcipc.lab.display import Timeline, clock
+from zcipc.lab import runner
 from zcipc.lab.errors import LabError, StepFailed, UsageError
-from zcipc.lab.progress import Progress
-from zcipc.lab.results import Run
-from zcipc.lab.steps import STEPS, Step, maker
+from zcipc.lab.harness import progress
+from zcipc.lab.harness.display import Timeline, clock
+from zcipc.lab.harness.progress import Progress
+from zcipc.lab.runs import notebook, records
+from zcipc.lab.runs.results import Run
+from zcipc.lab.runs.steps import STEPS, Step, maker
 
 STEP_A = Step("00_first", "makes a table", measures=True, tables=("first",))
 STEP_B = Step("01_second", "draws it", needs=("first",), figures=("fig1_second",))

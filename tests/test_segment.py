@@ -10,8 +10,8 @@ from support import Child
 
 import zcipc
 from zcipc import CorruptSegment, ForeignSegment, NameNotFound, NameTaken, OutOfSharedMemory, VersionMismatch
-from zcipc import segment as module
-from zcipc.segment import DIRECTORY, HEADER_BYTES, PREFIX, Segment, clean, stale_segments
+from zcipc.memory import segment as module
+from zcipc.memory.segment import DIRECTORY, HEADER_BYTES, PREFIX, Segment, clean, stale_segments
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

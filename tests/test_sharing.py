@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from zcipc.lab import archive, compare, crate, machine, provenance, report
-from zcipc.lab.archive import BadArchive
 from zcipc.lab.errors import UsageError
-from zcipc.lab.results import Run
-from zcipc.lab.stats import Estimate
+from zcipc.lab.harness.stats import Estimate
+from zcipc.lab.publishing import archive, compare, crate, report
+from zcipc.lab.publishing.archive import BadArchive
+from zcipc.lab.runs import machine, provenance
+from zcipc.lab.runs.results import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 

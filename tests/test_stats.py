@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from zcipc.lab.stats import difference_ci, median_ci, order_rank, ratio_ci, slope_ci, slopes, summarise
+from zcipc.lab.harness.stats import difference_ci, median_ci, order_rank, ratio_ci, slope_ci, slopes, summarise
 
 # Values of which no two are so close that rounding could swap them when they are scaled.
 times = st.lists(st.integers(1, 10**6), min_size=2, max_size=25).map(lambda values: np.array(values, dtype=float))

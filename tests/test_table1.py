@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import zcipc
-from zcipc.lab import related_work, table1
 from zcipc.lab.errors import LabError
-from zcipc.lab.launch import unpin
-from zcipc.lab.results import Run
-from zcipc.lab.table1 import Count, Trial
+from zcipc.lab.harness.launch import unpin
+from zcipc.lab.runs.results import Run
+from zcipc.lab.verdicts import related_work, table1
+from zcipc.lab.verdicts.table1 import Count, Trial
 
 
 def test_every_property_is_tried() -> None:

@@ -20,7 +20,7 @@ from support import PATIENCE, Child, eventually
 import zcipc
 from zcipc import cli, listing
 from zcipc.commands import top
-from zcipc.segment import DIRECTORY, PREFIX
+from zcipc.memory.segment import DIRECTORY, PREFIX
 
 pytestmark = pytest.mark.usefixtures("tidy")
 

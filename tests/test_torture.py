@@ -14,16 +14,17 @@ import pytest
 from numba import cfunc, int64, void
 from support import PATIENCE, eventually
 
-from zcipc import Queue, cli, ring
+from zcipc import Queue, cli
 from zcipc import operations as ops
-from zcipc.atomics import memcpy
+from zcipc.algorithms import ring
 from zcipc.broadcast import Reader
-from zcipc.lab.progress import VARIABLE
+from zcipc.lab.harness.progress import VARIABLE
 from zcipc.lab.torture import broadcasts, calls, crowds, kills, objects, run, sweep, takeover
 from zcipc.lab.torture.messages import SHORTEST, Ledger, number_of, sealed, stream
 from zcipc.lab.torture.stepping import AVAILABLE
 from zcipc.lab.torture.sweep import OPERATIONS, Operation, killed_throughout
 from zcipc.lab.torture.tally import FAULTS, Tally
+from zcipc.native.atomics import memcpy
 
 steps = pytest.mark.skipif(not AVAILABLE, reason="processes are stepped through on x86-64 only")
 

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from zcipc import cli
-from zcipc.lab import article, trace
 from zcipc.lab.errors import UsageError
-from zcipc.lab.results import ROOT, Run
+from zcipc.lab.publishing import article, trace
+from zcipc.lab.runs.results import ROOT, Run
 
 
 @pytest.fixture(scope="module")

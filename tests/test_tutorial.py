@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 
-from zcipc.lab import notebook
+from zcipc.lab.runs import notebook
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "notebooks/tutorial.ipynb"
 

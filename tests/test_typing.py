@@ -21,7 +21,7 @@ FACE = [
     for path in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]["include"]
     if path != PROGRAM
 ]
-JITTED = {"zcipc.compiled_rpc", "zcipc.native", "zcipc.waiting"}  # of the face one class each
+JITTED = {"zcipc.calls.compiled", "zcipc.native.extension", "zcipc.algorithms.waiting"}  # of the face one class each
 
 
 def run(module, *arguments):

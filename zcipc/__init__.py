@@ -13,9 +13,10 @@ reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use 
 """
 
 from zcipc._version import __version__
+from zcipc.algorithms.waiting import Waiting
 from zcipc.broadcast import Broadcast, BroadcastStatistics, ReaderStatistics
 from zcipc.connection import Connection, Pipe, wait
-from zcipc.end import Statistics
+from zcipc.ends.end import Statistics
 from zcipc.errors import (
     BufferTooShort,
     Closed,
@@ -39,7 +40,6 @@ from zcipc.errors import (
 from zcipc.ipc import Ipc, IpcStatistics, ipc_destroy, ipc_init, ipc_receive, ipc_send
 from zcipc.listener import Client, Listener, ListenerStatistics
 from zcipc.queues import JoinableQueue, Queue, QueueStatistics, SimpleQueue
-from zcipc.waiting import Waiting
 
 __all__ = [
     "Broadcast", "BroadcastStatistics", "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment",

@@ -26,9 +26,12 @@ from typing import Any, Generic, Self, TypeVar, cast
 from zcipc import connection as blocking
 from zcipc import rpc
 from zcipc.annotations import BytesLike, Received, Sent
+from zcipc.calls.service import Filled, Method, demand_agreement, methods
+from zcipc.calls.wire import Message, Unreadable, Wire, encoded, framed
 from zcipc.codec import PLAIN, Frame
 from zcipc.display import Displayed
-from zcipc.end import Statistics
+from zcipc.ends.end import Statistics
+from zcipc.ends.streams import cut
 from zcipc.errors import Closed, NameNotFound, PeerDied, TimedOut, ZcipcError
 from zcipc.listener import PACKET, RETRY_S, Listener, enter, knock
 from zcipc.rpc import (
@@ -44,9 +47,6 @@ from zcipc.rpc import (
     handlers_of,
     result_of,
 )
-from zcipc.service import Filled, Method, demand_agreement, methods
-from zcipc.streams import cut
-from zcipc.wire import Message, Unreadable, Wire, encoded, framed
 
 _Result = TypeVar("_Result")
 

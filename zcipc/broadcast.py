@@ -15,16 +15,21 @@ from typing import Any, Generic, Literal, Self
 
 import numpy as np
 
-from zcipc import ring
-from zcipc import shared_queue as core
+from zcipc.algorithms import ring
+from zcipc.algorithms import shared_queue as core
+from zcipc.algorithms.ring import CAPACITY, COUNT, DATA, EMPTY, HEADER, LINE, NOTHING, POSITION
+from zcipc.algorithms.robust_lock import holder_of, lock_word
+from zcipc.algorithms.waiting import SLEEPING, Waiting, ring_bell
 from zcipc.annotations import Item, Received
-from zcipc.anonymous_memory import AnonymousMemory
-from zcipc.atomics import WORD, compare_exchange, fence, load, load_acquire, memcpy, store, store_release
-from zcipc.compiled import jit
 from zcipc.display import A_NAME, OF_CAPACITY, Displayed
-from zcipc.end import DEFAULT_CAPACITY
+from zcipc.ends.end import DEFAULT_CAPACITY
 from zcipc.errors import Closed, CorruptSegment, MessageTooLarge, PeerDied, PermissionDenied, TimedOut
-from zcipc.native import (
+from zcipc.memory.anonymous_memory import AnonymousMemory
+from zcipc.memory.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
+from zcipc.memory.peer import Identity
+from zcipc.native.atomics import WORD, compare_exchange, fence, load, load_acquire, memcpy, store, store_release
+from zcipc.native.compiled import jit
+from zcipc.native.extension import (
     HANDLE_END,
     Handle,
     append_pair,
@@ -41,12 +46,7 @@ from zcipc.native import (
     py_buffer,
     release_buffer,
 )
-from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
-from zcipc.peer import Identity
 from zcipc.queues import decode, encode
-from zcipc.ring import CAPACITY, COUNT, DATA, EMPTY, HEADER, LINE, NOTHING, POSITION
-from zcipc.robust_lock import holder_of, lock_word
-from zcipc.waiting import SLEEPING, Waiting, ring_bell
 
 KIND = "broadcast"
 Policy = Literal["block", "drop", "disconnect"]

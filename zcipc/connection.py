@@ -12,13 +12,13 @@ import numpy as np
 
 from zcipc import codec
 from zcipc import operations as ops
+from zcipc.algorithms.waiting import Waiting
 from zcipc.annotations import Received, Sent
-from zcipc.channel import Channel
-from zcipc.end import DEFAULT_CAPACITY, KIND, create_segment
+from zcipc.ends.channel import Channel
+from zcipc.ends.end import DEFAULT_CAPACITY, KIND, create_segment
+from zcipc.ends.methods import entries
 from zcipc.errors import PickleRefused
-from zcipc.methods import entries
-from zcipc.segment import Segment
-from zcipc.waiting import Waiting
+from zcipc.memory.segment import Segment
 
 _End = TypeVar("_End")
 

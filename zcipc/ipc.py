@@ -16,17 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import int64, void
 
-from zcipc import bounded_buffer
+from zcipc.algorithms import bounded_buffer
+from zcipc.algorithms.ring import LINE
+from zcipc.algorithms.seats import SEATS_END, seated, take_seat
 from zcipc.annotations import BytesLike
-from zcipc.compiled import entry_point, jit_nogil
 from zcipc.display import Displayed
 from zcipc.errors import Closed, CorruptSegment, MessageTooLarge, NameNotFound, NameTaken, PeerDied, PermissionDenied, TimedOut
-from zcipc.objects import address_of, length_of, readable_buffer, writable_buffer
-from zcipc.onlooker import ProcessState, process_state, word
-from zcipc.peer import Identity
-from zcipc.ring import LINE
-from zcipc.seats import SEATS_END, seated, take_seat
-from zcipc.segment import PREFIX, Segment
+from zcipc.memory.onlooker import ProcessState, process_state, word
+from zcipc.memory.peer import Identity
+from zcipc.memory.segment import PREFIX, Segment
+from zcipc.native.compiled import entry_point, jit_nogil
+from zcipc.native.objects import address_of, length_of, readable_buffer, writable_buffer
 
 KIND = "ipc"
 DEFAULT_SLOTS = 16

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from typing import Any, NamedTuple, Self
 
+from zcipc.algorithms.waiting import Waiting
 from zcipc.connection import Connection, Manner
 from zcipc.display import A_NAME, Displayed
-from zcipc.end import DEFAULT_CAPACITY, KIND, create_segment
+from zcipc.ends.end import DEFAULT_CAPACITY, KIND, create_segment
 from zcipc.errors import Closed, NameNotFound, NameTaken, PermissionDenied, TimedOut
-from zcipc.segment import Segment
-from zcipc.waiting import Waiting
+from zcipc.memory.segment import Segment
 
 _CREDENTIALS = struct.Struct("iII")  # pid, user, group: struct ucred
 _CHALLENGE, _REFUSED, _SEATED = b"challenge", b"refused", b"seated"

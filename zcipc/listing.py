@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from zcipc import broadcast, queues, shared_queue
-from zcipc import end as channel
-from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, printable, process_state
-from zcipc.seats import SEATS, seat_holder
-from zcipc.segment import DIRECTORY, PREFIX, read_header
+from zcipc import broadcast, queues
+from zcipc.algorithms import shared_queue
+from zcipc.algorithms.seats import SEATS, seat_holder
+from zcipc.ends import end as channel
+from zcipc.memory.onlooker import Place, ProcessState, QueueState, SeatState, printable, process_state
+from zcipc.memory.segment import DIRECTORY, PREFIX, read_header
 
 _ENOUGH = channel.control_offset(SEATS)  # bytes from the start of a segment, up to the end of its control words
 _DELETED = " (deleted)"

@@ -12,12 +12,9 @@ An *end* is the address of a block of private words: its producer side, its cons
 Results below zero say why nothing happened: AGAIN, CORRUPT, PEER_CLOSED, PEER_DIED, NOT_OPEN, LOANED, TOO_LARGE.
 """
 
-from zcipc import ring, seats
-from zcipc.atomics import WORD, clock, load, load_acquire, memcpy, store
-from zcipc.compiled import jit, jit_inline
-from zcipc.doorbell import DOORBELL_BYTES
-from zcipc.peer import has_ended
-from zcipc.ring import (
+from zcipc.algorithms import ring, seats
+from zcipc.algorithms.doorbell import DOORBELL_BYTES
+from zcipc.algorithms.ring import (
     CAPACITY,
     CONSUMER_BELL,
     CONTROL,
@@ -31,7 +28,7 @@ from zcipc.ring import (
     header_length,
     release_until,
 )
-from zcipc.waiting import (
+from zcipc.algorithms.waiting import (
     CLOSED,
     Waiting,
     ring_bell,
@@ -41,6 +38,9 @@ from zcipc.waiting import (
     spin_for_room,
     watch_for_message,
 )
+from zcipc.memory.peer import has_ended
+from zcipc.native.atomics import WORD, clock, load, load_acquire, memcpy, store
+from zcipc.native.compiled import jit, jit_inline
 
 # An end: offsets in its block.
 PRODUCER = 0

@@ -16,22 +16,23 @@ from typing import Any, Generic
 
 import numpy as np
 
-from zcipc import codec, ring
-from zcipc import shared_queue as core
+from zcipc import codec
+from zcipc.algorithms import ring
+from zcipc.algorithms import shared_queue as core
+from zcipc.algorithms.robust_lock import FREE, holder_of, lock_word
+from zcipc.algorithms.shared_queue import entries
+from zcipc.algorithms.waiting import SLEEPING, Waiting
 from zcipc.annotations import Item
-from zcipc.anonymous_memory import AnonymousMemory
-from zcipc.atomics import WORD
 from zcipc.display import OF_CAPACITY, Displayed
-from zcipc.end import DEFAULT_CAPACITY
+from zcipc.ends.end import DEFAULT_CAPACITY
 from zcipc.errors import CorruptSegment, MessageTooLarge, PermissionDenied
-from zcipc.native import Handle, accelerate
-from zcipc.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
+from zcipc.memory.anonymous_memory import AnonymousMemory
+from zcipc.memory.onlooker import Place, ProcessState, QueueState, SeatState, process_state, queued, word
+from zcipc.memory.peer import Identity
+from zcipc.memory.segment import populate_pages
+from zcipc.native.atomics import WORD
+from zcipc.native.extension import Handle, accelerate
 from zcipc.operations import SLICE_NS
-from zcipc.peer import Identity
-from zcipc.robust_lock import FREE, holder_of, lock_word
-from zcipc.segment import populate_pages
-from zcipc.shared_queue import entries
-from zcipc.waiting import SLEEPING, Waiting
 
 KIND = "queue"
 _NS_PER_S = 1_000_000_000

@@ -37,15 +37,15 @@ from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from zcipc.compiled_rpc import CompiledService, compiled_call, compiled_service
+from zcipc.calls.compiled import CompiledService, compiled_call, compiled_service
+from zcipc.calls.service import Filled, Method, SignatureMismatch, Table, demand_agreement, filled, in_place, methods, one_way
+from zcipc.calls.wire import Message, Unreadable, Wire
 from zcipc.connection import Connection
 from zcipc.display import table
-from zcipc.end import Statistics
+from zcipc.ends.end import Statistics
 from zcipc.errors import Closed, TimedOut, ZcipcError
 from zcipc.listener import Client as connect_by_name
 from zcipc.listener import Listener
-from zcipc.service import Filled, Method, SignatureMismatch, Table, demand_agreement, filled, in_place, methods, one_way
-from zcipc.wire import Message, Unreadable, Wire
 
 __all__ = [
     "Call", "CallStatistics", "CompiledService", "RemoteError", "RemoteTraceback", "SignatureMismatch", "compiled_call",

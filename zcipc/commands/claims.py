@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import claims, readme, results
+    from zcipc.lab.publishing import readme
+    from zcipc.lab.runs import results
+    from zcipc.lab.verdicts import claims
 
     found = results.Run.open(options.run)
     if options.into:

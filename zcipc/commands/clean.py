@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    from zcipc import segment
+    from zcipc.memory import segment
 
     removed = segment.clean()
     for name in removed:

@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import compare, results
+    from zcipc.lab.publishing import compare
+    from zcipc.lab.runs import results
 
     names = options.runs if len(options.runs) > 1 else [*options.runs, "reference"]
     console().print(compare.render([results.Run.open(name) for name in names]))

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    from zcipc.lab import machine
+    from zcipc.lab.runs import machine
 
     out = console()
     for finding in machine.doctor():

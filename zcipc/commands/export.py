@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import archive, results
+    from zcipc.lab.publishing import archive
+    from zcipc.lab.runs import results
 
     found = results.Run.open(options.run)
     print(archive.export(found, options.to or Path(f"zcipc-{found.name}.zip")))

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import archive
+    from zcipc.lab.publishing import archive
 
     print(f"run {archive.take_in(options.file, options.name).name!r} is here; compare it: zcipc compare RUN reference")
     return 0

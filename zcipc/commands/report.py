@@ -10,7 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import report, results
+    from zcipc.lab.publishing import report
+    from zcipc.lab.runs import results
 
     print(report.build(results.Run.open(options.run)))
     return 0

@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import results, runner
+    from zcipc.lab import runner
+    from zcipc.lab.runs import results
 
     names = [options.run] if options.run else results.run_names()
     if not names:
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 def _print(name: str, lines: "Sequence[StepStatus]", profile: str) -> None:
     from rich.table import Table
 
-    from zcipc.lab.display import clock
+    from zcipc.lab.harness.display import clock
 
     table = Table(title=f"{name} ({profile})", title_justify="left", box=None, pad_edge=False)
     for heading in ("step", "state", "finished (UTC)", "took", ""):

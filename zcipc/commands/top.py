@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from zcipc.listing import SegmentState
-    from zcipc.onlooker import QueueState, SeatState
+    from zcipc.memory.onlooker import QueueState, SeatState
 
 HELP = "live: what passes, how full, who waits, who is dead"
 _NAME_SHOWN = 8  # characters

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from zcipc.lab import results, trace
+    from zcipc.lab.publishing import trace
+    from zcipc.lab.runs import results
 
     blocks = trace.trace(results.Run.open(options.run), options.name)
     print("\n\n".join("\n".join(f"{heading:<13} {said}" for heading, said in facts.items()) for facts in blocks))

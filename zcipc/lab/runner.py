@@ -18,12 +18,13 @@ from typing import Any, NoReturn
 import yaml
 from rich.console import Console
 
-from zcipc.lab import notebook, profiles, progress, provenance, records
-from zcipc.lab.display import Display, Timeline, clock, display, watching
 from zcipc.lab.errors import LabError, UsageError
-from zcipc.lab.records import State, notebook_path
-from zcipc.lab.results import ROOT, Run, check_name
-from zcipc.lab.steps import STEPS, Step
+from zcipc.lab.harness import progress
+from zcipc.lab.harness.display import Display, Timeline, clock, display, watching
+from zcipc.lab.runs import notebook, profiles, provenance, records
+from zcipc.lab.runs.records import State, notebook_path
+from zcipc.lab.runs.results import ROOT, Run, check_name
+from zcipc.lab.runs.steps import STEPS, Step
 
 _GIVEN_OTHERWISE = {"run": "--run", "profile": "--profile", "measure": "`zcipc figures`"}
 
@@ -267,11 +268,11 @@ def _execute(job: _Job, step: Step, environment: Mapping[str, str]) -> None:
 
 def _assemble(run: Run, step: Step) -> None:
     if step.pages:
-        from zcipc.lab import report
+        from zcipc.lab.publishing import report
 
         report.build(run)
     else:
-        from zcipc.lab import article  # brings a whole typesetter, which no other step needs
+        from zcipc.lab.publishing import article  # brings a whole typesetter, which no other step needs
 
         article.build(run)
 

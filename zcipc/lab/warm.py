@@ -6,8 +6,9 @@ import numpy as np
 from numba import int64, typeof
 from numba.core.types import Type
 
-from zcipc.lab import bench, design_tasks, loops, tasks
+from zcipc.lab import bench
 from zcipc.lab.bench.further_limits import SleepingLimit, WalkingLimit
+from zcipc.lab.measurements import design_tasks, loops, tasks
 from zcipc.lab.peers import exchange
 from zcipc.lab.transports import COMPILED, INTERPRETED, TRANSPORTS, Transport
 from zcipc.lab.variants import TYPED_VARIANTS, VARIANTS, EntryPoint

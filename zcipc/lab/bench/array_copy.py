@@ -15,12 +15,12 @@ import numpy as np
 from numba import int64, void
 
 import zcipc
-from zcipc.atomics import clock, load_acquire, memcpy, store_release
-from zcipc.compiled import entry_point, jit
+from zcipc.algorithms.ring import LINE
 from zcipc.lab.bench.scenario import LIMIT, Effort, Measured, Scenario, Series, WrongMessage, demand_none, own
-from zcipc.lab.launch import Partner
-from zcipc.ring import LINE
-from zcipc.segment import mapping_address, populate_pages
+from zcipc.lab.harness.launch import Partner
+from zcipc.memory.segment import mapping_address, populate_pages
+from zcipc.native.atomics import clock, load_acquire, memcpy, store_release
+from zcipc.native.compiled import entry_point, jit
 
 SIZE = 1 << 20  # bytes
 _CAPACITY = 4 << 20

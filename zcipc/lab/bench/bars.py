@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import pandas as pd
 
-from zcipc.lab import stats
 from zcipc.lab.bench import bulk_stream, caged, calls, echo, queue_throughput
 from zcipc.lab.bench.scenario import LIMIT, PIPE
 from zcipc.lab.bench.there_and_back import LARGE
+from zcipc.lab.harness import stats
+from zcipc.lab.harness.stats import Estimate
 from zcipc.lab.peers import PEERS
-from zcipc.lab.stats import Estimate
 
 Verdict = Literal["pass", "short", "not measured"]
 

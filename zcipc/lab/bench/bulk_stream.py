@@ -19,14 +19,14 @@ from numba import int64, types
 
 import zcipc
 from zcipc import operations as ops
-from zcipc.atomics import clock, compiler_fence, load, load_acquire, pause, store, store_release
-from zcipc.compiled import entry_point, jit
+from zcipc.algorithms.ring import HEADER, LINE, header_length
 from zcipc.lab.bench.scenario import LIMIT, Effort, Measured, Scenario, Series, own
 from zcipc.lab.bench.stream import Consume, Produce, durations, opened
-from zcipc.lab.launch import shared_array
-from zcipc.lab.payload import fill, is_whole
-from zcipc.ring import HEADER, LINE, header_length
-from zcipc.segment import mapping_address
+from zcipc.lab.harness.launch import shared_array
+from zcipc.lab.harness.payload import fill, is_whole
+from zcipc.memory.segment import mapping_address
+from zcipc.native.atomics import clock, compiler_fence, load, load_acquire, pause, store, store_release
+from zcipc.native.compiled import entry_point, jit
 
 SIZES = tuple(64 << 10 << 2 * step for step in range(5))  # bytes, 64 KiB to 16 MiB
 _ROUND = 4  # messages of the largest kind that fit the queue, or buffers without one

@@ -18,14 +18,14 @@ from numba import int64, types, void
 
 import zcipc
 from zcipc import operations as ops
-from zcipc.atomics import memcpy, pause, store
-from zcipc.compiled import entry_point, jit
+from zcipc.algorithms.ring import header_length
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, own
 from zcipc.lab.bench.stream import opened
 from zcipc.lab.errors import LabError
-from zcipc.lab.launch import pin, shared_array
-from zcipc.lab.payload import fill, is_whole
-from zcipc.ring import header_length
+from zcipc.lab.harness.launch import pin, shared_array
+from zcipc.lab.harness.payload import fill, is_whole
+from zcipc.native.atomics import memcpy, pause, store
+from zcipc.native.compiled import entry_point, jit
 
 MESSAGES = 1_000_000
 SIZE = 64  # bytes

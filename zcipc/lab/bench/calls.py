@@ -22,11 +22,11 @@ from numba import njit
 import zcipc
 from zcipc import operations as ops
 from zcipc import rpc
-from zcipc.atomics import clock
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, demand_none, own
 from zcipc.lab.bench.stream import opened
 from zcipc.lab.bench.there_and_back import CAPACITY, LARGE, Ask, connection_echo, measured
-from zcipc.lab.launch import Partner
+from zcipc.lab.harness.launch import Partner
+from zcipc.native.atomics import clock
 
 SMALL = 64  # bytes
 CALL, ECHO = "call", "echo"

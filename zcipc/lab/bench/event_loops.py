@@ -12,7 +12,7 @@ import zcipc
 from zcipc import aio
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, WrongMessage, own
 from zcipc.lab.bench.there_and_back import CAPACITY, LARGE, rounds
-from zcipc.lab.launch import Partner
+from zcipc.lab.harness.launch import Partner
 
 SMALL = 64  # bytes
 _UVLOOP = "uvloop"  # which may be missing

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zcipc.atomics import WORD, futex_wait, futex_wake, load, load_acquire, store, store_release
-from zcipc.end import DEFAULT_CAPACITY
+from zcipc.algorithms.ring import LINE, padded
+from zcipc.ends.end import DEFAULT_CAPACITY
 from zcipc.lab.transports import base
 from zcipc.lab.transports.limit import Limit
-from zcipc.ring import LINE, padded
-from zcipc.segment import mapping_address, populate_pages
+from zcipc.memory.segment import mapping_address, populate_pages
+from zcipc.native.atomics import WORD, futex_wait, futex_wake, load, load_acquire, store, store_release
 
 _PATIENCE_NS = 1_000_000_000  # a wait is repeated for ever; whoever started the launch ends one that hangs
 

@@ -11,14 +11,14 @@ from numba import int64
 
 import zcipc
 from zcipc import operations as ops
-from zcipc.atomics import clock
-from zcipc.compiled import entry_point, jit
-from zcipc.end import DEFAULT_CAPACITY
+from zcipc.algorithms.ring import HEADER, header_length, header_tag
+from zcipc.ends.end import DEFAULT_CAPACITY
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, demand_none, own
 from zcipc.lab.bench.stream import opened
-from zcipc.lab.launch import Partner
-from zcipc.lab.machine import describe
-from zcipc.ring import HEADER, header_length, header_tag
+from zcipc.lab.harness.launch import Partner
+from zcipc.lab.runs.machine import describe
+from zcipc.native.atomics import clock
+from zcipc.native.compiled import entry_point, jit
 
 SIZES = tuple(64 << 3 * step for step in range(9))  # bytes, 64 B to 1 GiB
 _ROUNDS = 2000  # in a block

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import zcipc
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, WrongMessage, own
-from zcipc.lab.launch import Partner
+from zcipc.lab.harness.launch import Partner
 
 _SETTLE_S = 0.2  # the spin before the first sleep, and the start of the process, are over
 

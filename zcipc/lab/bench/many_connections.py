@@ -15,13 +15,13 @@ import numpy as np
 from numba import boolean, int64, void
 
 import zcipc
-from zcipc.atomics import WORD, load_acquire, store_release
-from zcipc.compiled import entry_point, jit
 from zcipc.lab.bench.scenario import LIMIT, Effort, Measured, Scenario, Series, demand_none, own
-from zcipc.lab.launch import Partner
-from zcipc.lab.payload import fill, is_whole
-from zcipc.lab.tasks import Floats
-from zcipc.segment import mapping_address, populate_pages
+from zcipc.lab.harness.launch import Partner
+from zcipc.lab.harness.payload import fill, is_whole
+from zcipc.lab.measurements.tasks import Floats
+from zcipc.memory.segment import mapping_address, populate_pages
+from zcipc.native.atomics import WORD, load_acquire, store_release
+from zcipc.native.compiled import entry_point, jit
 
 MANY = 1000
 SIZE = 64  # bytes

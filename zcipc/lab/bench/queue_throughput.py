@@ -11,7 +11,7 @@ from typing import Any
 
 import zcipc
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, demand_none, own
-from zcipc.lab.launch import Partner, shared_array, unpin
+from zcipc.lab.harness.launch import Partner, shared_array, unpin
 
 SIZE = 64  # bytes
 BATCH = 100  # items put and got at once

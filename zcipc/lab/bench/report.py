@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from zcipc.lab import machine
 from zcipc.lab.bench import SCENARIOS, bars, rows, tables
 from zcipc.lab.bench.bars import BARS
 from zcipc.lab.bench.run import run
 from zcipc.lab.bench.scenario import Scenario, effort
 from zcipc.lab.errors import LabError, UsageError
+from zcipc.lab.runs import machine
 
 ONLY_BARS = "bars"  # in place of a scenario: all are run, the bars alone are printed
 STANDARD_OUTPUT = "-"

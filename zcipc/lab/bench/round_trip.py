@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from zcipc import Waiting
-from zcipc.lab import tasks
 from zcipc.lab.bench.further_limits import WalkingLimit
 from zcipc.lab.bench.scenario import LIMIT, PIPE, Effort, Measured, Scenario, Series, own
+from zcipc.lab.measurements import tasks
 from zcipc.lab.transports.base import Transport
 from zcipc.lab.transports.limit import Limit
 from zcipc.lab.transports.pipe import Pipe

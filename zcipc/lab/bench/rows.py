@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from zcipc.lab import stats
 from zcipc.lab.bench.scenario import LIMIT, PIPE, Measured, Series
+from zcipc.lab.harness import stats
 
 KEY = ["scenario", "system", "runtime", "mode", "bytes", "metric", "unit"]
 COMPARED = ["scenario", "runtime", "bytes", "metric"]  # what a row has in common with the one it is a ratio to

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from zcipc.lab.bench import rows
 from zcipc.lab.bench.scenario import Effort, Scenario, Series
-from zcipc.lab.display import Display, Timeline, display
-from zcipc.lab.launch import LaunchFailed, answer, launched
-from zcipc.lab.progress import Progress
+from zcipc.lab.harness.display import Display, Timeline, display
+from zcipc.lab.harness.launch import LaunchFailed, answer, launched
+from zcipc.lab.harness.progress import Progress
 
 SEED = 20240
 _LAUNCH_S = 0.3  # what one takes, roughly; once a scenario has begun, it tells better itself

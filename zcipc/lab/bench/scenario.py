@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zcipc.lab.errors import LabError, UsageError
-from zcipc.lab.launch import call
+from zcipc.lab.harness.launch import call
 
 LIMIT = "limit"  # the system that does only what the hardware demands
 PIPE = "pipe"  # the kernel's
@@ -37,7 +37,7 @@ class Series:
         system: zcipc, or what it is compared with.
         runtime: `compiled` or `python`.
         mode: how it waits, or what else sets it apart.
-        task: measures it, in a fresh process, and answers: `task(connection, *arguments)`; see `zcipc.lab.launch`.
+        task: measures it, in a fresh process, and answers: `task(connection, *arguments)`; see `zcipc.lab.harness.launch`.
         read: makes values of the answer.
         optional: whether it may be missing or fail, which is then said and no error.
     """

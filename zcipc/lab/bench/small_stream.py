@@ -12,13 +12,13 @@ from numba import int64, types
 
 import zcipc
 from zcipc import operations as ops
-from zcipc.atomics import WORD, clock
-from zcipc.compiled import entry_point, jit
 from zcipc.lab.bench import two_index
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, own
 from zcipc.lab.bench.stream import Consume, Produce, durations, opened
 from zcipc.lab.bench.two_index import TwoIndexEnd, TwoIndexQueue
-from zcipc.lab.payload import words
+from zcipc.lab.harness.payload import words
+from zcipc.native.atomics import WORD, clock
+from zcipc.native.compiled import entry_point, jit
 
 BATCH = 512  # messages in one record
 _SLOTS = 1 << 12  # of the textbook queue: it fits the first cache

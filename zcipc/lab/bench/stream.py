@@ -6,8 +6,8 @@ import numpy as np
 
 from zcipc import Connection
 from zcipc.lab.bench.scenario import demand_none
-from zcipc.lab.launch import Partner, shared_array
-from zcipc.lab.tasks import Floats
+from zcipc.lab.harness.launch import Partner, shared_array
+from zcipc.lab.measurements.tasks import Floats
 
 Produce = Callable[[int], int]  # send so many messages; when the first began, ns
 Consume = Callable[[int], tuple[int, int]]  # receive so many; failures, and when the last was read, ns

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from zcipc.lab.bench.bars import Judged, Target
 from zcipc.lab.bench.rows import Row
-from zcipc.lab.stats import Estimate
+from zcipc.lab.harness.stats import Estimate
 
 _COLOURS = {"pass": "green", "short": "bold red", "not measured": "dim"}
 _SIGNS = {"at most": "≤", "at least": "≥", "holds": "holds"}

@@ -9,8 +9,8 @@ import numpy as np
 
 import zcipc
 from zcipc.lab.bench.scenario import Measured, WrongMessage
-from zcipc.lab.launch import Partner
-from zcipc.lab.tasks import Floats
+from zcipc.lab.harness.launch import Partner
+from zcipc.lab.measurements.tasks import Floats
 
 Ask = Callable[[Any], Any]
 

@@ -12,10 +12,10 @@ from core to core for a message as a record of 8 bytes has.
 import mmap
 from typing import NamedTuple
 
-from zcipc.atomics import WORD, clock, load, load_acquire, pause, store, store_release
-from zcipc.compiled import jit
-from zcipc.ring import LINE
-from zcipc.segment import mapping_address
+from zcipc.algorithms.ring import LINE
+from zcipc.memory.segment import mapping_address
+from zcipc.native.atomics import WORD, clock, load, load_acquire, pause, store, store_release
+from zcipc.native.compiled import jit
 
 _TAIL = 0 * LINE  # written by the producer: all before it is there
 _HEAD = 1 * LINE  # written by the consumer: all before it is free

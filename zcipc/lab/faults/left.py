@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from zcipc.segment import DIRECTORY
+from zcipc.memory.segment import DIRECTORY
 
 _TEMPORARY = Path(tempfile.gettempdir())
 _PATTERNS = ("pymp-*", "zcipc-peer-*", "iceoryx2/**/*")

@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from zcipc.lab.launch import shared_array
+from zcipc.lab.harness.launch import shared_array
 from zcipc.lab.peers import BLOCK, PEERS, CopyingEnd
 from zcipc.lab.torture.processes import Victim, eventually
 

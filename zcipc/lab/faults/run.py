@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from zcipc.lab import machine, provenance
 from zcipc.lab.errors import UsageError
 from zcipc.lab.faults import left
 from zcipc.lab.faults.cases import FAULTS, Outcome
 from zcipc.lab.faults.pair import Pair
+from zcipc.lab.harness.progress import report
 from zcipc.lab.peers import PEERS
-from zcipc.lab.progress import report
+from zcipc.lab.runs import machine, provenance
 from zcipc.lab.torture.processes import Victim, eventually
 
 SYSTEMS = ("zcipc", "mp_pipe", "mp_queue", "mp_simple_queue", "faster_fifo", "kickmsg", "iceoryx2")

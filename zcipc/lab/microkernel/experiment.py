@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zcipc.lab import profiles
-from zcipc.lab.launch import measure, pin
+from zcipc.lab.harness.launch import measure, pin
+from zcipc.lab.harness.progress import report
 from zcipc.lab.microkernel.servers import Bytes
 from zcipc.lab.microkernel.system import PIECE_BYTES, System, checksum, pieces
 from zcipc.lab.microkernel.transports import TRANSPORTS
-from zcipc.lab.progress import report
-from zcipc.lab.results import Run
+from zcipc.lab.runs import profiles
+from zcipc.lab.runs.results import Run
 
 SEED = 20240
 LIMIT = "limit"

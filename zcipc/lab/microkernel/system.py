@@ -12,7 +12,7 @@ import numpy as np
 
 from zcipc import rpc
 from zcipc.errors import Closed
-from zcipc.lab.launch import Partner, pin
+from zcipc.lab.harness.launch import Partner, pin
 from zcipc.lab.microkernel.servers import Bytes, Driver, FileServer
 from zcipc.lab.microkernel.transports import TRANSPORTS, Accepting, Transport
 

@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 
 import zcipc
+from zcipc.calls.wire import Message, Wire
 from zcipc.errors import Closed, NameNotFound, PeerDied
-from zcipc.wire import Message, Wire
 
 PROCESSES = 3  # application, file server, driver
 CAPACITY = 8 << 20  # bytes, of a connection of zcipc

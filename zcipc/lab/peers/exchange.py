@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from zcipc.lab.errors import LabError
-from zcipc.lab.launch import Partner, shared_array, unpin
+from zcipc.lab.harness.launch import Partner, shared_array, unpin
 from zcipc.lab.peers import COPY, PEERS, CopyingEnd, LoaningEnd, Peer
 
 STAMPS = 256

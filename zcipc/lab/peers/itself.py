@@ -1,9 +1,9 @@
 """zcipc itself, as its README recommends: the default connection, and the one that sleeps at once."""
 
 from zcipc import Pipe, Waiting, __version__
-from zcipc.end import DEFAULT_CAPACITY
+from zcipc.algorithms.ring import LINE
+from zcipc.ends.end import DEFAULT_CAPACITY
 from zcipc.lab.peers import base
-from zcipc.ring import LINE
 
 _WAITING = {base.HYBRID: Waiting.HYBRID, base.BLOCK: Waiting.BLOCK}
 

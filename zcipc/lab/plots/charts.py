@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from zcipc.lab.harness.stats import summarise
 from zcipc.lab.plots import style
 from zcipc.lab.plots.style import LIMIT, RUNTIMES, TRANSPORTS, ThemedFigure
-from zcipc.lab.stats import summarise
 
 MESSAGE_SIZE = "message size"
 TAIL = (0.5, 0.9, 0.99, 0.999)

@@ -43,7 +43,7 @@ _HEADING, _VARIANT, _METRIC, _RATIO, _VALUES = -0.66, -0.64, -0.03, 1.03, 1.19
 
 
 def design_choices(effects: pd.DataFrame) -> ThemedFigure:
-    """A panel for all choices. `effects` is what `zcipc.lab.effects.effects` makes of the table design_choices.
+    """A panel for all choices. `effects` is what `zcipc.lab.measurements.effects.effects` makes of the table design_choices.
 
     A filled marker is a difference, its interval leaves out 1; a hollow one may be none.
     """

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from zcipc.lab.harness.stats import summarise
 from zcipc.lab.plots import style
 from zcipc.lab.plots.charts import MESSAGE_SIZE, limit_line, median_and_band, transport_legend, transports_of, view_of
 from zcipc.lab.plots.style import LIMIT, RUNTIMES, ThemedFigure
-from zcipc.lab.stats import summarise
 
 _JITTER = 0.12  # of the room between two series
 

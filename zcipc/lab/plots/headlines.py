@@ -26,7 +26,7 @@ _UNIT_NAMES = {"bit/s": "Gbit/s", "ns": "µs"}
 
 
 def headlines(rows: pd.DataFrame) -> ThemedFigure:
-    """`rows` are those of `zcipc.lab.headlines.beside`: a panel for each unit, a line for each headline."""
+    """`rows` are those of `zcipc.lab.measurements.headlines.beside`: a panel for each unit, a line for each headline."""
     units = list(dict.fromkeys(rows["unit"]))
     groups = [rows[rows["unit"] == unit] for unit in units]
     with style.theme():

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from zcipc.lab.harness.stats import summarise
 from zcipc.lab.plots import style
 from zcipc.lab.plots.style import LIMIT, ThemedFigure
-from zcipc.lab.stats import summarise
 
 _NS_PER_MS = 1e6
 _OPERATIONS = {"read": "reading files", "write": "writing files"}

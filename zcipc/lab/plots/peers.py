@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator
 
+from zcipc.lab.harness.stats import summarise
 from zcipc.lab.peers import BLOCK, COPY, LOAN, PEERS
 from zcipc.lab.plots import style
 from zcipc.lab.plots.style import LIMIT, ThemedFigure
-from zcipc.lab.stats import summarise
 
 RANKED_AT = (64, 8 << 10, 1 << 20)
 """The sizes, in bytes, at which systems are ranked, or what of those measured is nearest."""

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from zcipc import Pipe
-from zcipc.lab.display import clock
 from zcipc.lab.errors import LabError
-from zcipc.lab.progress import report
+from zcipc.lab.harness.display import clock
+from zcipc.lab.harness.progress import report
 from zcipc.lab.soak import work
 from zcipc.lab.soak.judge import GROWS, Verdict, judge
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from zcipc import Broadcast, Closed, PeerDied, Waiting
-from zcipc.atomics import WORD
 from zcipc.broadcast import Policy, Reader
 from zcipc.lab.torture.messages import Ledger, content, in_some_form, stream
 from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, count_outcome, eventually, goes_on, nothing_left
 from zcipc.lab.torture.tally import FAULTS, Tally
+from zcipc.native.atomics import WORD
 
 _READERS = 4
 _KILLED = 2  # of them

@@ -17,12 +17,12 @@ import numpy as np
 
 from zcipc import Connection, Pipe, ZcipcError, codec
 from zcipc import operations as ops
-from zcipc.atomics import WORD
+from zcipc.algorithms.ring import CONTROL_BYTES, LENGTH_BITS, LENGTH_MASK, POSITION
+from zcipc.algorithms.seats import SEATS_END
 from zcipc.lab.torture.messages import sealed
 from zcipc.lab.torture.processes import PATIENCE_S, Victim, count_outcome
 from zcipc.lab.torture.tally import Tally
-from zcipc.ring import CONTROL_BYTES, LENGTH_BITS, LENGTH_MASK, POSITION
-from zcipc.seats import SEATS_END
+from zcipc.native.atomics import WORD
 
 CASES = 4000  # a round
 _CAPACITY = 4096  # bytes

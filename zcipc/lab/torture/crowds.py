@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from zcipc import Queue, Waiting
-from zcipc.atomics import WORD
 from zcipc.lab.torture.messages import SHORTEST, content, in_some_form, number_of, sealed
 from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, count_outcome, goes_on, nothing_left
 from zcipc.lab.torture.tally import Tally
+from zcipc.native.atomics import WORD
 
 _KILLS = 12  # a round
 _EACH = 3  # producers, and consumers, at a time

@@ -17,7 +17,7 @@ from zcipc import Connection, Pipe, ZcipcError
 from zcipc.lab.torture.messages import number_of, sealed
 from zcipc.lab.torture.processes import PATIENCE_S, Victim, count_outcome
 from zcipc.lab.torture.tally import Tally
-from zcipc.segment import DIRECTORY, PREFIX
+from zcipc.memory.segment import DIRECTORY, PREFIX
 
 _ATTEMPTS = 20  # a victim
 _AMPLE_BYTES = 1 << 26

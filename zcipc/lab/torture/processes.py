@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zcipc.lab.torture.tally import Tally
-from zcipc.segment import DIRECTORY
+from zcipc.memory.segment import DIRECTORY
 
 PATIENCE_S = 10.0  # nothing takes as long unless it hangs
 NOTICE_S = 0.25  # a survivor knows of the death by then

@@ -4,8 +4,8 @@ import os
 from typing import Any, Protocol, Self
 
 from zcipc import Connection, Ipc, Pipe, Waiting, ipc_destroy, ipc_init, ipc_receive, ipc_send
+from zcipc.algorithms.seats import seated
 from zcipc.lab.torture.processes import PATIENCE_S, eventually
-from zcipc.seats import seated
 
 CAPACITY = 4096  # bytes; as small as a queue can be, so that the end of a lap is near
 _SLOTS, _SLOT_BYTES = 4, 512

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zcipc.lab.errors import LabError, UsageError
-from zcipc.lab.progress import report
+from zcipc.lab.harness.progress import report
 from zcipc.lab.torture import (
     broadcasts,
     calls,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from zcipc import Connection, Pipe, TimedOut, ZcipcError
-from zcipc.atomics import WORD
 from zcipc.lab.torture.corruption import CONTROL_END, guard, some_value
 from zcipc.lab.torture.messages import stream
 from zcipc.lab.torture.processes import PATIENCE_S, Victim, count_outcome, eventually
 from zcipc.lab.torture.tally import Tally
+from zcipc.native.atomics import WORD
 
 _PAIRS = 10  # a round
 _OVERWRITTEN = 40  # words a pair

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from zcipc import Closed, Connection, TimedOut, Waiting, ipc_receive, ipc_send, methods, seats
+from zcipc import Closed, Connection, TimedOut, Waiting, ipc_receive, ipc_send
+from zcipc.algorithms import seats
+from zcipc.ends import methods
+from zcipc.ends.methods import entries
 from zcipc.ipc import _entries as ipc_entries
 from zcipc.lab.torture.messages import Ledger, sealed
 from zcipc.lab.torture.processes import NOTICE_S, Victim, nothing_left
 from zcipc.lab.torture.queues import CAPACITY, Channel, Queue, Semaphores
 from zcipc.lab.torture.stepping import Stepper, address_of, be_traced
 from zcipc.lab.torture.tally import Tally
-from zcipc.methods import entries
 
 _LENGTH = 200  # bytes of an ordinary message; a multiple of no vector register
 

@@ -13,11 +13,11 @@ from queue import Empty, Full
 from random import Random
 
 from zcipc import Queue
+from zcipc.algorithms.shared_queue import entries, get, put
 from zcipc.lab.torture.messages import Ledger, sealed
 from zcipc.lab.torture.processes import NOTICE_S, PATIENCE_S, Victim, nothing_left
 from zcipc.lab.torture.stepping import Stepper, address_of, be_traced
 from zcipc.lab.torture.tally import Tally
-from zcipc.shared_queue import entries, get, put
 
 _CAPACITY = 4096  # bytes
 _ORDINARY, _LONG = 200, 1500  # bytes; of the long ones two fit, and a third does not before the end of the lap

@@ -6,10 +6,10 @@ It stands here and not with its test, because the loops compiled for it are cach
 import time
 from typing import Any, NamedTuple
 
-from zcipc.atomics import clock, load
 from zcipc.lab.transports import base
 from zcipc.lab.transports.limit import Limit, LimitEnd
 from zcipc.lab.transports.ring import Copying
+from zcipc.native.atomics import clock, load
 
 DELAY_NS = 20_000
 

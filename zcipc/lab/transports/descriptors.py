@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from zcipc.atomics import Address
-from zcipc.compiled import jit
-from zcipc.lab.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
+from zcipc.lab.harness.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
 from zcipc.lab.transports import base
+from zcipc.native.atomics import Address
+from zcipc.native.compiled import jit
 
 _write = types.ExternalFunction("write", types.int64(types.int32, Address, types.int64))
 _read = types.ExternalFunction("read", types.int64(types.int32, Address, types.int64))

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zcipc.atomics import WORD, load, load_acquire, store, store_release
+from zcipc.algorithms.ring import LINE
 from zcipc.lab.transports import base
-from zcipc.ring import LINE
-from zcipc.segment import mapping_address
+from zcipc.memory.segment import mapping_address
+from zcipc.native.atomics import WORD, load, load_acquire, store, store_release
 
 _PAGE = 4096
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import int64, void
 
-from zcipc import bounded_buffer
-from zcipc.compiled import entry_point, jit, jit_nogil
+from zcipc.algorithms import bounded_buffer
 from zcipc.ipc import DEFAULT_SLOTS
-from zcipc.lab.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
+from zcipc.lab.harness.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
 from zcipc.lab.transports import base
-from zcipc.objects import address_of, length_of, readable_buffer, writable_buffer
-from zcipc.segment import mapping_address
+from zcipc.memory.segment import mapping_address
+from zcipc.native.compiled import entry_point, jit, jit_nogil
+from zcipc.native.objects import address_of, length_of, readable_buffer, writable_buffer
 
 _TIMED_OUT = (bounded_buffer.TIMED_OUT, bounded_buffer.MUTEX_TAKEN)
 _PATIENCE_NS = 1_000_000_000  # a wait is repeated for ever; whoever started the launch ends one that hangs

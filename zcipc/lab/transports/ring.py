@@ -11,10 +11,10 @@ import numpy as np
 from zcipc import Connection, Waiting
 from zcipc import Pipe as connect
 from zcipc import operations as ops
-from zcipc.end import DEFAULT_CAPACITY
-from zcipc.lab.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
+from zcipc.algorithms.ring import header_of
+from zcipc.ends.end import DEFAULT_CAPACITY
+from zcipc.lab.harness.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
 from zcipc.lab.transports import base
-from zcipc.ring import header_of
 
 
 class CopyingEnd(NamedTuple):

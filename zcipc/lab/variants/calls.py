@@ -8,10 +8,10 @@ from numba import int64
 from numba.core.typing.templates import Signature
 
 from zcipc import operations as ops
-from zcipc.compiled import entry_point
-from zcipc.lab.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
+from zcipc.lab.harness.payload import fill_buffer, is_whole_buffer, stamp_of_buffer
 from zcipc.lab.transports import base
 from zcipc.lab.transports.ring import Copying
+from zcipc.native.compiled import entry_point
 
 _SEND = _RECEIVE = int64(int64, int64, int64, int64)
 _CLAIM = int64(int64, int64)
@@ -41,7 +41,7 @@ class CallingEnd(base.InterpretedEnd):
 
 
 class EntryPoint(Copying):
-    """Past the dispatcher, as `zcipc.channel` calls."""
+    """Past the dispatcher, as `zcipc.ends.channel` calls."""
 
     def _callable(self, dispatcher: Any, signature: Signature) -> Callable[..., int]:
         return entry_point(dispatcher, signature)

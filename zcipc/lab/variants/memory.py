@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from zcipc.lab.errors import LabError
-from zcipc.segment import mapping_address
+from zcipc.memory.segment import mapping_address
 
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")

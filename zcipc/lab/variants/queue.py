@@ -1,4 +1,4 @@
-"""One small queue with its design choices as arguments: the parts of `zcipc.ring` that the library itself cannot switch off.
+"""One small queue with its design choices as arguments: the parts of the ring that the library itself cannot switch off.
 
 Slots for messages of one length, one producer, one consumer, both spinning. A slot is a header, length + 1, and the payload.
 As shipped: the header says that the message is there; the producer remembers how far the consumer has come; what each side
@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zcipc.atomics import WORD, load, load_acquire, pause, store, store_release
-from zcipc.compiled import jit
-from zcipc.end import DEFAULT_CAPACITY
+from zcipc.algorithms.ring import EMPTY, HEADER, LINE
+from zcipc.ends.end import DEFAULT_CAPACITY
 from zcipc.lab.transports import base
 from zcipc.lab.variants.memory import Reserved
-from zcipc.ring import EMPTY, HEADER, LINE
-from zcipc.segment import mapping_address
+from zcipc.memory.segment import mapping_address
+from zcipc.native.atomics import WORD, load, load_acquire, pause, store, store_release
+from zcipc.native.compiled import jit
 
 _CONTROL_BYTES = 4096  # a page for the two control words, wherever on it they are
 _TAIL = 0  # offset of the word the producer writes: how many messages are published
@@ -151,7 +151,7 @@ def make_queue(
 
 
 class Shipped(QueueEnd):
-    """Every choice as in `zcipc.ring`."""
+    """Every choice as in `zcipc.algorithms.ring`."""
 
 
 class SeparateIndices(QueueEnd):

@@ -7,13 +7,13 @@ from numba import types
 
 from zcipc import Waiting
 from zcipc import operations as ops
-from zcipc.atomics import load, semaphore_wait
-from zcipc.compiled import jit
+from zcipc.algorithms.ring import CONSUMER_BELL, CONTROL, LINE, PRODUCER_BELL, header_of
+from zcipc.algorithms.waiting import set_fenced
 from zcipc.lab.transports import base
 from zcipc.lab.transports.ring import Loaning
-from zcipc.ring import CONSUMER_BELL, CONTROL, LINE, PRODUCER_BELL, header_of
-from zcipc.segment import mapping_address
-from zcipc.waiting import set_fenced
+from zcipc.memory.segment import mapping_address
+from zcipc.native.atomics import load, semaphore_wait
+from zcipc.native.compiled import jit
 
 _sem_init = types.ExternalFunction("sem_init", types.int32(types.int64, types.int32, types.uint32))
 _sem_post = types.ExternalFunction("sem_post", types.int32(types.int64))

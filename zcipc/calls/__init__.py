@@ -1,0 +1,1 @@
+"""What remote procedure calls are made of."""

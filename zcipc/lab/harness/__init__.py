@@ -1,0 +1,1 @@
+"""What every measurement needs: fresh processes, payloads, statistics, progress."""

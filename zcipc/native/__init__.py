@@ -1,0 +1,1 @@
+"""From Python to machine code: how the package compiles, what a processor offers, and Python types in machine code."""
