@@ -267,7 +267,8 @@ class _Member(Displayed, Handle, ABC):
     ) -> None:
         self._state = (memory, namespace, readers, slow, waiting, place)
         self._memory, self._namespace, self._waiting, self._place = memory, namespace, waiting, place
-        self._readers, self._slow = readers, slow
+        self._readers = readers
+        self._slow: Policy = slow
         self._capacity = memory.size - data_offset(readers)
         self._owner: int | None = None
         self._closed = False

@@ -47,7 +47,7 @@ def _rows(statistics: Any) -> str:
     for field in fields(statistics):
         value = getattr(statistics, field.name)
         cell = str(value) if value is not None and "name" in field.metadata else _cell(value)
-        if "of" in field.metadata:
+        if "of" in field.metadata and value is not None:
             cell += _bar(value, getattr(statistics, field.metadata["of"]))
         rows.append(_row(field.name.replace("_", " "), cell))
     return "".join(rows)

@@ -60,7 +60,7 @@ CANCEL = -1  # what a message says of its call, where it is no number of a metho
 RESULT, ERROR = 0, 1
 Handlers = list[tuple[Method, Callable[..., Any]]]
 NEVER = math.inf
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class RemoteError(ZcipcError):

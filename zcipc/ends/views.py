@@ -9,14 +9,21 @@ import contextlib
 import functools
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from zcipc.ends import methods
 from zcipc.ends.methods import HELD_BY_OTHERS, entries
 from zcipc.native.extension import Block, accelerate, window_type
 
-if TYPE_CHECKING:
-    from zcipc.ends.channel import Channel
+
+class _Owner(Protocol):
+    """What a loan or a borrow asks of its channel where machine code cannot do it."""
+
+    def _open_loan_slowly(self, loan: "Loan", nbytes: int, timeout: float | None) -> None: ...
+    def _end_loan_slowly(self, window: Any, tag: int, drop: bool) -> None: ...
+    def _open_borrow_slowly(self, borrow: "Borrow", timeout: float | None) -> None: ...
+    def _end_borrow_slowly(self, window: Any, state: int) -> None: ...
+    def _label(self) -> str: ...
 
 
 @functools.cache
@@ -55,7 +62,7 @@ class _View(Block):
     def __init__(self, memory: memoryview, readonly: bool) -> None:
         self._window = _new_window(memory, readonly)
 
-    def prepared(self, channel: "Channel", timeout: float | None, length: int = 0, tag: int = 0) -> Self:
+    def prepared(self, channel: _Owner, timeout: float | None, length: int = 0, tag: int = 0) -> Self:
         """Itself, for a message of the channel; `length` and `tag` are those of a loan."""
         self._channel, self._timeout = channel, timeout
         self.length: int = length
