@@ -33,10 +33,10 @@ def copy(tmp_path_factory):
 
 
 def run(*command, cwd, home):
-    """Run a program with the zcipc of `home`, and give up after ten minutes."""
-    environment = os.environ | {"PYTHONPATH": str(home), "ZCIPC_HOME": str(home)}
+    """Run a program on the repository at `home`, and give up after ten minutes. The package is the one that is compiled already."""
+    environment = os.environ | {"ZCIPC_HOME": str(home)}
     return subprocess.run(
-        [sys.executable, *map(str, command)],
+        [sys.executable, "-P", *map(str, command)],
         cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
