@@ -33,7 +33,7 @@ def copy(tmp_path_factory):
 
 
 def run(*command, cwd, home):
-    """Run a program on the repository at `home`, and give up after ten minutes. The package is the one that is compiled already."""
+    """Run a program on the repository at `home`, for ten minutes at most. The package is the one that is compiled already."""
     environment = os.environ | {"ZCIPC_HOME": str(home)}
     return subprocess.run(
         [sys.executable, "-P", *map(str, command)],

@@ -24,6 +24,7 @@ from zcipc.lab.publishing import reliability
 from zcipc.lab.runs import machine
 from zcipc.lab.runs.provenance import write_bytes
 from zcipc.lab.runs.results import Run
+from zcipc.lab.runs.steps import STEPS
 from zcipc.lab.verdicts.claims import Claim, overall
 from zcipc.lab.verdicts.claims import load as load_claims
 from zcipc.lab.verdicts.related_work import PROPOSAL
@@ -45,20 +46,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """The sections of the numbers that come from tables, each of which may be missing, and these."""
 
-FIGURES = (
-    "fig1_microkernel",
-    "fig2_shared_memory",
-    "fig3_message_copy",
-    "fig4_implementation",
-    "fig5_pingpong",
-    "fig6_injection",
-    "fig7_latency",
-    "fig8_peers",
-    "fig9_design_choices",
-    "fig10_microkernel",
-    "fig11_headlines",
-    "fig12_realtime",
-)
+FIGURES = next(step for step in STEPS if step.name == "article").needs_figures
 
 PAIRS = (
     ("pipe", "paper"),
