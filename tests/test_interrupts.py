@@ -20,6 +20,7 @@ from support import PATIENCE, Child, eventually
 import zcipc
 from zcipc import (
     Broadcast,
+    Client,
     Closed,
     Listener,
     MessageTooLarge,
@@ -275,6 +276,7 @@ def test_without_a_time_out_a_call_waits_as_long_as_it_takes(timeout):
     items, full = Queue(), Queue(1)
     sender, crowded = Broadcast(1), Broadcast(1, capacity=4096)
     patient, (ours, theirs) = Patient(), Pipe()
+    listener, other = Listener(), Listener()
     full.put(1)
     for _ in range(3):
         crowded.send(bytes(1000))
@@ -293,6 +295,8 @@ def test_without_a_time_out_a_call_waits_as_long_as_it_takes(timeout):
             lambda: [crowded.readers[0].recv() for _ in range(2)],
         ),
         "Call.result": (lambda: call.result(timeout), patient.enough.set),
+        "accept": (lambda: listener.accept(timeout=timeout).close(), lambda: Client(listener.address).close()),
+        "Client": (lambda: Client(other.address, timeout=timeout).close(), lambda: other.accept().close()),
     }
     ended = {}
 

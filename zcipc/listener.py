@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 from zcipc.algorithms.waiting import Waiting
 from zcipc.connection import Connection, Manner
 from zcipc.display import A_NAME, Displayed
-from zcipc.ends.end import DEFAULT_CAPACITY, KIND, create_segment
+from zcipc.ends.end import DEFAULT_CAPACITY, KIND, acquired, create_segment
 from zcipc.errors import Closed, NameNotFound, NameTaken, PermissionDenied, TimedOut
 from zcipc.memory.segment import Segment
 
@@ -117,7 +117,7 @@ class Listener(Displayed):
             multiprocessing.AuthenticationError: a client does not know the secret.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        if self._accepting.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+        if acquired(self._accepting, timeout):
             try:
                 while True:
                     for client in self._ready(deadline):
@@ -283,7 +283,7 @@ def Client(
                     steps = enter(server, address, authkey)
                     next(steps)
                     while True:
-                        server.settimeout(None if timeout is None else max(deadline - time.monotonic(), 1e-6))
+                        server.settimeout(None if deadline == math.inf else max(deadline - time.monotonic(), 1e-6))
                         steps.send(server.recv(PACKET))
         except StopIteration as entered:
             connection: Connection = entered.value

@@ -42,7 +42,7 @@ from zcipc.calls.service import Filled, Method, SignatureMismatch, Table, demand
 from zcipc.calls.wire import Message, Unreadable, Wire
 from zcipc.connection import Connection
 from zcipc.display import table
-from zcipc.ends.end import Statistics
+from zcipc.ends.end import Statistics, acquired
 from zcipc.errors import Closed, TimedOut, ZcipcError
 from zcipc.listener import Client as connect_by_name
 from zcipc.listener import Listener
@@ -239,10 +239,9 @@ class _Client:
         self._followers[turn] = number
         try:
             # Only now: who leads gave replies only to the followers it knew, and looks at them again when it is done.
-            if self.replies[number] is None and self._lead.locked():
-                left = -1 if deadline is NEVER else max(deadline - time.monotonic(), 0)
-                if not turn.acquire(timeout=left):
-                    raise TimedOut(f"call {number} was not answered in time")
+            led = self.replies[number] is None and self._lead.locked()
+            if led and not acquired(turn, deadline - time.monotonic()):
+                raise TimedOut(f"call {number} was not answered in time")
         finally:
             self._followers.pop(turn, None)
 
@@ -272,7 +271,7 @@ class _Client:
     def _receive(self, deadline: float) -> None:
         """Receive a reply, and give it to its call."""
         try:
-            reply = self.wire.receive(None if deadline is NEVER else max(deadline - time.monotonic(), 0))
+            reply = self.wire.receive(None if deadline == NEVER else max(deadline - time.monotonic(), 0))
         except TimedOut:
             raise
         except Unreadable as error:

@@ -19,6 +19,7 @@ from typing import Any
 from zcipc import codec
 from zcipc import operations as ops
 from zcipc.connection import Connection
+from zcipc.ends.end import acquired
 from zcipc.ends.methods import entries
 from zcipc.ends.streams import cut
 from zcipc.errors import CorruptSegment, PickleRefused, TimedOut
@@ -116,7 +117,7 @@ class Wire:
         frame = framed(content)  # there is no room, or a loan is open; or it is one already
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         with contextlib.ExitStack() as sending:
-            if not self._sending.acquire(timeout=-1 if timeout is None else timeout):
+            if not acquired(self._sending, timeout):
                 raise TimedOut(f"another thread was sending on {connection!r} all the time")
             sending.callback(self._sending.release)
             if frame.size <= connection._longest:

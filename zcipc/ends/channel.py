@@ -17,7 +17,7 @@ from zcipc.algorithms import ring
 from zcipc.algorithms.waiting import Waiting
 from zcipc.annotations import BytesLike
 from zcipc.ends import methods
-from zcipc.ends.end import End
+from zcipc.ends.end import End, acquired
 from zcipc.ends.methods import NOT_IN_QUEUE, entries
 from zcipc.ends.streams import Assembly, cut
 from zcipc.ends.views import Borrow, Kept, Loan, accelerate_blocks
@@ -177,7 +177,7 @@ class Channel(End):
     @contextlib.contextmanager
     def _stream(self, timeout: float | None) -> Iterator[None]:
         """Meanwhile only `_send_chunk` sends. A message that is not complete by the end is dropped by its receiver."""
-        if not self._streaming.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)):
+        if not acquired(self._streaming, timeout):
             raise TimedOut(f"another thread was sending on {self!r} all the {timeout:g} s")
         try:
             yield

@@ -73,6 +73,11 @@ class Statistics:
     waiting: Waiting
 
 
+def acquired(lock: threading.Lock, timeout: float | None) -> bool:
+    """Whether `lock` was acquired within `timeout` seconds: at once if not positive, some day if None or infinite."""
+    return lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX))
+
+
 class End(Displayed, Handle):
     """One end of a segment with two queues. Base of `Channel`."""
 
