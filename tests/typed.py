@@ -118,6 +118,7 @@ def queues() -> None:
 def broadcasts(slow: Literal["block", "drop", "disconnect"]) -> None:
     with zcipc.Broadcast[Array](readers=2, slow=slow) as sender:
         first, *_ = sender.readers
+        assert_type(first, zcipc.Reader[Array])
         sender.send(np.zeros(3), timeout=1)
         assert_type(first.recv(timeout=1), Array)
         assert_type(first.missed, int)

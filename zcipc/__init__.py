@@ -14,7 +14,7 @@ reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use 
 
 from zcipc._version import __version__
 from zcipc.algorithms.waiting import Waiting
-from zcipc.broadcast import Broadcast, BroadcastStatistics, ReaderStatistics
+from zcipc.broadcast import Broadcast, BroadcastStatistics, Reader, ReaderStatistics
 from zcipc.connection import Connection, Pipe, wait
 from zcipc.ends.end import Statistics
 from zcipc.errors import (
@@ -45,7 +45,7 @@ __all__ = [
     "Broadcast", "BroadcastStatistics", "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment",
     "ForeignSegment", "InvalidSegment", "Ipc", "IpcStatistics", "JoinableQueue", "Listener", "ListenerStatistics",
     "LoanOpen", "MessageTooLarge", "NameNotFound", "NameTaken", "OutOfDescriptors", "OutOfSharedMemory", "PeerDied",
-    "PermissionDenied", "PickleRefused", "Pipe", "Queue", "QueueStatistics", "ReaderStatistics", "SimpleQueue",
-    "Statistics", "TimedOut", "VersionMismatch", "Waiting", "WrongDirection", "ZcipcError", "__version__", "ipc_destroy",
-    "ipc_init", "ipc_receive", "ipc_send", "wait",
+    "PermissionDenied", "PickleRefused", "Pipe", "Queue", "QueueStatistics", "Reader", "ReaderStatistics",
+    "SimpleQueue", "Statistics", "TimedOut", "VersionMismatch", "Waiting", "WrongDirection", "ZcipcError", "__version__",
+    "ipc_destroy", "ipc_init", "ipc_receive", "ipc_send", "wait",
 ]  # fmt: skip
