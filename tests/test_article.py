@@ -511,7 +511,8 @@ def plain(text: str) -> str:
 
 
 def typographic(text: str) -> str:
-    return re.sub(r"(\d)-(\d)", r"\1 \2", text)
+    """`text` with the parts of a range, and of a day and its time, apart as they are in print."""
+    return re.sub(r"(\d)[-T](?=\d)", r"\1 ", text)
 
 
 def prose(run: Run, language: str) -> str:

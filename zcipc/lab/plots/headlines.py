@@ -30,7 +30,7 @@ def headlines(rows: pd.DataFrame) -> ThemedFigure:
     units = list(dict.fromkeys(rows["unit"]))
     groups = [rows[rows["unit"] == unit] for unit in units]
     with style.theme():
-        figure = ThemedFigure(figsize=(style.DOUBLE_COLUMN, 0.6 + 0.27 * len(rows) + 0.22 * len(units)), layout="constrained")
+        figure = ThemedFigure(figsize=(style.DOUBLE_COLUMN, 0.6 + 0.31 * len(rows) + 0.22 * len(units)), layout="constrained")
         panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=[len(group) + 0.6 for group in groups])[:, 0]
         for axes, unit, group in zip(panels, units, groups, strict=True):
             scale = _UNITS.get(unit, 1.0)
