@@ -11,8 +11,7 @@ import numpy as np
 import zcipc
 from zcipc import aio
 from zcipc.lab.bench.scenario import Effort, Measured, Scenario, Series, WrongMessage, own
-from zcipc.lab.bench.there_and_back import CAPACITY, LARGE, rounds
-from zcipc.lab.harness.launch import Partner
+from zcipc.lab.bench.there_and_back import CAPACITY, LARGE, answered_by, rounds
 
 SMALL = 64  # bytes
 _UVLOOP = "uvloop"  # which may be missing
@@ -77,7 +76,7 @@ def _round_trip(system: str, loop: str, size: int, samples: int, blocks: int) ->
         with asyncio.Runner(loop_factory=_loops(loop)) as runner:
             return runner.run(task())
 
-    Partner(lambda: run(answer))
+    answered_by(lambda: run(answer))
     return [Measured(size, "round_trip", "ns", float(np.median(run(ask))))]
 
 

@@ -1,5 +1,6 @@
 """Round trips of Python calls: this process asks, its partner answers until the launch is over, and both are killed."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -43,12 +44,22 @@ def measured(
     Raises:
         WrongMessage: something else came back.
     """
-    Partner(answer)
+    answered_by(answer)
     ask = connect()
     if not same(ask(message), message):
         raise WrongMessage(f"a message of {size:,} bytes came back as another one")
     elapsed = blocks_of(lambda: ask(message), rounds(size, samples), blocks)
     return [Measured(size, "round_trip", "ns", float(np.median(elapsed)))]
+
+
+def answered_by(answer: Callable[[], object]) -> None:
+    """The second process of the launch runs `answer()`, until nobody asks any more."""
+
+    def until_nobody_asks() -> None:
+        with contextlib.suppress(EOFError, ConnectionError):
+            answer()
+
+    Partner(until_nobody_asks)
 
 
 def connection_echo(size: int, message: Any, samples: int, blocks: int) -> list[Measured]:
