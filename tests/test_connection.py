@@ -7,6 +7,7 @@ import os
 import pickle
 import select
 import signal
+import statistics
 import threading
 import time
 from collections import namedtuple
@@ -498,7 +499,7 @@ def test_a_death_costs_no_longer_than_the_wait_before_it(waiting):
             told = time.monotonic()
             timer.join()
             late.append(told - died[0])
-    assert min(late) < 0.03, "a fixed slice of 50 ms would be late each time; a busy machine is now and then"
+    assert statistics.median(late) < 0.015
 
 
 def killed(pid):

@@ -48,8 +48,14 @@ def test_the_limit_is_measured_beside_them(compared):
     measured, _ = compared
     limit = measured[measured["system"] == comparison.LIMIT]["round_trip_ns"]
     assert len(limit) == 1
-    # Not less than the least: in a launch of its own the limit may meet the machine in a slower state than that one did.
-    assert limit.iloc[0] < measured[measured["system"] != comparison.LIMIT]["round_trip_ns"].median()
+
+
+@pytest.mark.slow
+def test_nothing_is_faster_than_the_limit(run):
+    """The least of several launches of each: a cache line may take longer in one launch than in the next."""
+    measured = comparison.peers(run, sizes=[64], launches=6, systems=["zcipc"])
+    limit = measured["system"] == comparison.LIMIT
+    assert measured[limit]["round_trip_ns"].min() < measured[~limit]["round_trip_ns"].min()
 
 
 def test_a_peer_that_is_not_installed_stops_nobody(run, monkeypatch):

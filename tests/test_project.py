@@ -292,3 +292,16 @@ def test_committed_tables_are_the_ones_their_provenance_names():
         written = pd.read_csv(run.data / f"{table}.csv", keep_default_na=False, dtype=str)
         assert list(written) == list(run.load(table))
         assert len(written) == len(run.load(table)) == origin["rows"]
+
+
+@needs_reference
+def test_the_crate_of_the_reference_run_names_what_is_committed():
+    """Executed notebooks are not: remove data/reference/notebooks, then `zcipc report reference`."""
+    crate = json.loads((ROOT / "data/reference/ro-crate-metadata.json").read_text(encoding="utf-8"))
+    listing = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("this is no clone: nothing says what is committed")
+    committed = {ROOT / name for name in listing.stdout.split("\0")}
+    named = {(ROOT / "data/reference" / part["@id"]).resolve() for part in crate["@graph"] if part["@type"] == "File"}
+    assert named
+    assert named <= committed

@@ -34,17 +34,13 @@ from zcipc.native.extension import (
     Handle,
     append_pair,
     as_it_is,
-    data_of_bytes,
+    data_of,
     drop_reference,
     entry,
-    get_buffer,
-    is_bytes,
     new_bytes,
     new_int,
     new_list,
     no_result,
-    py_buffer,
-    release_buffer,
 )
 from zcipc.queues import decode, encode
 
@@ -110,13 +106,7 @@ def _raise_head(end):
 def _send(sender, data, tag):
     end = load(sender + HANDLE_END)
     side = end + core.PRODUCER
-    if is_bytes(data):
-        address, length = data_of_bytes(data)
-    else:
-        buffer = py_buffer()
-        get_buffer(data, buffer, 0)
-        address, length = load(buffer), load(buffer + 2 * WORD)
-        release_buffer(buffer)  # the caller keeps it
+    address, length = data_of(data)  # the caller keeps it
     payload = ring.claim_anew(side, _SEQUENCE + length)
     while payload == NOTHING:
         if not _raise_head(end):

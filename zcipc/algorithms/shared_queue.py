@@ -45,12 +45,12 @@ from zcipc.native.extension import (
     c_string,
     call_method,
     clear_error,
+    data_of,
     data_of_bytes,
     drop_reference,
     entry,
     fill_list,
     free,
-    get_buffer,
     int_value,
     is_bytes,
     list_item,
@@ -61,8 +61,6 @@ from zcipc.native.extension import (
     new_none,
     no_result,
     only_keyword,
-    py_buffer,
-    release_buffer,
     restore_thread,
     save_thread,
     stack_words,
@@ -264,13 +262,7 @@ def _put(queue, items):
         data, tag = list_item(items, index), BYTES
         if not is_bytes(data):
             data, tag = tuple_item(data, 1), int_value(tuple_item(data, 0))
-        if is_bytes(data):
-            address, length = data_of_bytes(data)
-        else:
-            buffer = py_buffer()
-            get_buffer(data, buffer, 0)
-            address, length = load(buffer), load(buffer + 2 * WORD)
-            release_buffer(buffer)  # the list keeps it, and nobody else has it
+        address, length = data_of(data)  # the list keeps it, and nobody else has it
         _describe(records + index * _RECORD, address, length, tag)
         total += length
     if total > LARGE:

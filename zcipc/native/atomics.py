@@ -206,28 +206,26 @@ def semaphore_wait(_context: Any, semaphore: Any, timeout_ns: Any) -> Any:
     return types.boolean(types.int64, types.int64), codegen
 
 
-@intrinsic
-def membarrier(_context: Any, command: Any) -> Any:
-    """The system call: 0, or -1 where the kernel lacks it or the command."""
+def _system_call(number: int) -> Any:
+    """The code of a system call of one argument, with zeros for the others."""
 
     def codegen(_target: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
         syscall = _external(builder, "syscall", _I64, *[_I64] * 7)
-        nothing = _I64(0)
-        return builder.call(syscall, [_I64(_SYS_MEMBARRIER), arguments[0], *[nothing] * 5])
+        return builder.call(syscall, [_I64(number), arguments[0], *[_I64(0)] * 5])
 
-    return types.int64(types.int64), codegen
+    return codegen
+
+
+@intrinsic
+def membarrier(_context: Any, command: Any) -> Any:
+    """The system call: 0, or -1 where the kernel lacks it or the command."""
+    return types.int64(types.int64), _system_call(_SYS_MEMBARRIER)
 
 
 @intrinsic
 def pidfd_open(_context: Any, pid: Any) -> Any:
     """The system call: a descriptor that becomes readable when process `pid` ends, or -1."""
-
-    def codegen(_target: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
-        syscall = _external(builder, "syscall", _I64, *[_I64] * 7)
-        nothing = _I64(0)
-        return builder.call(syscall, [_I64(_SYS_PIDFD_OPEN), arguments[0], *[nothing] * 5])
-
-    return types.int64(types.int64), codegen
+    return types.int64(types.int64), _system_call(_SYS_PIDFD_OPEN)
 
 
 @intrinsic

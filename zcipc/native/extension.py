@@ -181,6 +181,18 @@ def data_of_bytes(obj):
 
 
 @jit_inline
+def data_of(obj):
+    """Address and length of the data of a `bytes` or of a contiguous buffer, which somebody has to keep for as long."""
+    if is_bytes(obj):
+        return data_of_bytes(obj)
+    buffer = py_buffer()
+    get_buffer(obj, buffer, 0)
+    address, length = load(buffer), load(buffer + 2 * WORD)
+    release_buffer(buffer)
+    return address, length
+
+
+@jit_inline
 def length_from(obj):
     """The value of an `int`; below zero for one that is too large, and for every other object."""
     if load(obj + _TYPE) != _long_type():

@@ -7,7 +7,7 @@ sides and checked. Warm-up is measured, marked and left out of the statistics.
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from itertools import product
@@ -40,22 +40,10 @@ def ping_pong(
 
     Returns `pingpong`, one row for each runtime, transport, launch and message size.
     """
-    started = datetime.now(UTC)
     profile = profiles.profile(run.profile)
-    sizes, launches = sizes or profile.sizes, launches or profile.launches
-    rows, quantiles = [], []
-    schedule = _schedule(launches, runtimes, transports)
-    for sequence, (launch, runtime, transport) in enumerate(schedule):
-        report(sequence, len(schedule), f"ping-pong, {transport} in {runtime}")
-        for result, samples in measure(tasks.ping_pong, runtime, transport, sizes, profile.blocks, profile.samples):
-            key = _key(runtime, transport, launch, sequence)
-            rows.append(key | result)
-            if result["message_bytes"] in _quantile_sizes(sizes):
-                quantiles += _quantile_rows(key, result["message_bytes"], samples, "round_trip_ns")
-    report(len(schedule), len(schedule), "ping-pong")
-    parameters = {"sizes": list(sizes), "launches": launches, "blocks": profile.blocks, "samples": profile.samples}
-    run.save("pingpong_quantiles", pd.DataFrame(quantiles), parameters=parameters, seed=SEED, started=started)
-    return run.save("pingpong", pd.DataFrame(rows), parameters=parameters, seed=SEED, started=started)
+    sizes, effort = sizes or profile.sizes, {"blocks": profile.blocks, "samples": profile.samples}
+    schedule = _schedule(launches or profile.launches, runtimes, transports)
+    return _swept(run, "pingpong", "round_trip_ns", tasks.ping_pong, schedule, sizes, effort)
 
 
 def latency(
@@ -70,22 +58,40 @@ def latency(
 
     One message every 40 µs. Tables `latency` and `latency_quantiles`; None: as the profile says.
     """
-    started = datetime.now(UTC)
     profile = profiles.profile(run.profile)
-    sizes, launches = sizes or profile.sizes, launches or profile.launches
+    sizes, effort = sizes or profile.sizes, {"samples": profile.samples}
+    schedule = _schedule(launches or profile.launches, runtimes, transports)
+    return _swept(run, "latency", "latency_ns", tasks.latency, schedule, sizes, effort, period_ns=tasks.PERIOD_NS)
+
+
+def _swept(
+    run: Run,
+    table: str,
+    column: str,
+    task: Callable[..., Any],
+    schedule: Sequence[tuple[int, str, str]],
+    sizes: Sequence[int],
+    effort: Mapping[str, int],
+    **fixed: int,
+) -> pd.DataFrame:
+    """The table, and that of its quantiles: `task` over all sizes, in each launch of the schedule.
+
+    `column` is what it samples, `effort` its last arguments, and `fixed` what it does not have to be told.
+    """
+    started = datetime.now(UTC)
     rows, quantiles = [], []
-    schedule = _schedule(launches, runtimes, transports)
     for sequence, (launch, runtime, transport) in enumerate(schedule):
-        report(sequence, len(schedule), f"latency, {transport} in {runtime}")
-        for result, samples in measure(tasks.latency, runtime, transport, sizes, profile.samples):
+        report(sequence, len(schedule), f"{table}, {transport} in {runtime}")
+        for result, samples in measure(task, runtime, transport, sizes, *effort.values()):
             key = _key(runtime, transport, launch, sequence)
             rows.append(key | result)
             if result["message_bytes"] in _quantile_sizes(sizes):
-                quantiles += _quantile_rows(key, result["message_bytes"], samples, "latency_ns")
-    report(len(schedule), len(schedule), "latency")
-    parameters = {"sizes": list(sizes), "launches": launches, "samples": profile.samples, "period_ns": tasks.PERIOD_NS}
-    run.save("latency_quantiles", pd.DataFrame(quantiles), parameters=parameters, seed=SEED, started=started)
-    return run.save("latency", pd.DataFrame(rows), parameters=parameters, seed=SEED, started=started)
+                quantiles += _quantile_rows(key, result["message_bytes"], samples, column)
+    report(len(schedule), len(schedule), table)
+    launches = 1 + max(launch for launch, _, _ in schedule)
+    parameters = {"sizes": list(sizes), "launches": launches, **effort, **fixed}
+    run.save(f"{table}_quantiles", pd.DataFrame(quantiles), parameters=parameters, seed=SEED, started=started)
+    return run.save(table, pd.DataFrame(rows), parameters=parameters, seed=SEED, started=started)
 
 
 def injection(

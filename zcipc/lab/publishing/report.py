@@ -46,9 +46,7 @@ def build(run: Run) -> Path:
         figures=[_figure(run, step, name) for step in done for name in step.figures if (run.figures / f"{name}.svg").exists()],
         tables=[_table(run, name, done) for name in run.tables()],
         steps=[_origin(run, step) for step in done],
-        notebooks=[
-            (step, _notebook(path)) for step in done if (path := run.data / "notebooks" / f"{step.name}.ipynb").exists()
-        ],
+        notebooks=[(step, _notebook(path)) for step in done if (path := _executed(run, step)).exists()],
         facts=facts or {},
         findings=[finding for finding in machine.doctor(facts) if finding.level in ("bad", "warn")] if facts else [],
     )
@@ -56,6 +54,12 @@ def build(run: Run) -> Path:
     write_bytes(path, page.encode())
     crate.write(run)
     return path
+
+
+def _executed(run: Run, step: Step) -> Path:
+    """The step's notebook as it measured; where that was not kept, as it drew from the saved data."""
+    measured, redrawn = (run.data / place / f"{step.name}.ipynb" for place in ("notebooks", "notebooks/redrawn"))
+    return measured if measured.exists() else redrawn
 
 
 def _headline() -> str:
