@@ -82,7 +82,9 @@ CHUNKED = -8  # the next record is part of a message larger than the queue
 SHORT_SPIN_NS = Waiting.HYBRID.value  # no spin under the interpreter lock is longer
 FOREVER = (1 << 63) - 1
 SLICE_NS = 200_000_000  # a wait in the interpreter ends at least this often to look for Ctrl-C
-SHORTEST_PAUSE_NS, LONGEST_PAUSE_NS = 1_000_000, 25_000_000  # between two looks whether the peer lives
+# Between two looks whether the peer lives. Not below the kernel's tick: a timer of 1 ms, set in hardware at each sleep, made a
+# round trip between sleepers a third longer, and one of 4 ms no longer than one of 50.
+SHORTEST_PAUSE_NS, LONGEST_PAUSE_NS = 4_000_000, 25_000_000
 _RUNG, _ENDED = -1, -2  # what ended a wait
 
 
