@@ -64,7 +64,7 @@ _MISSED = core.MAXSIZE + 4 * WORD
 _POLICIES = ("block", "drop", "disconnect")
 _DROP, _DISCONNECT = 1, 2
 _SMALLEST_CAPACITY = 4096
-_SHORTEST_PAUSE_NS, _LONGEST_PAUSE_NS = 4_000_000, 50_000_000  # between two looks whether another process lives; see operations.py
+_SHORTEST_PAUSE_NS, _LONGEST_PAUSE_NS = 4_000_000, 50_000_000  # between two looks whether another lives, as in operations.py
 _SEQUENCE = WORD  # bytes before each message: how many were sent before it
 
 
