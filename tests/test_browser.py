@@ -67,6 +67,8 @@ def page(lab):
         page.set_default_timeout(PATIENCE_MS)
         page.goto(lab)
         page.get_by_role("heading", name="Explore a run").wait_for()
+        # Asked to run before it has a kernel, JupyterLab runs nothing and says nothing.
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
         page.get_by_text("Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         yield page

@@ -145,6 +145,18 @@ def test_a_listener_that_does_not_accept_is_a_time_out(name):
         Client(name, timeout=0.05)
 
 
+def accept_one(listener):
+    listener.accept(timeout=PATIENCE)
+
+
+def test_a_listener_that_was_forked_is_told_when_it_is_closed(listener):
+    """It saw a socket that was readable for ever, and looked at it for ever."""
+    with Child(accept_one, listener) as child:
+        time.sleep(0.2)
+        listener.close()
+        assert child.outcome() is Closed
+
+
 def test_a_closed_listener_accepts_nobody(listener):
     listener.close()
     with pytest.raises(Closed):

@@ -9,6 +9,7 @@ import math
 import multiprocessing.connection
 import os
 import secrets
+import select
 import socket
 import struct
 import threading
@@ -152,8 +153,10 @@ class Listener(Displayed):
         self._require_open()
         try:
             client, _ = self._socket.accept()
-        except BlockingIOError:  # it went away meanwhile
-            return
+        except BlockingIOError:
+            if _hung_up(self._socket):
+                raise Closed(f"the listener {self.address!r} was closed by another process that has it") from None
+            return  # the client went away meanwhile
         client.setblocking(False)
         self._guests[client] = _Guest(self._welcome(client), time.monotonic() + _HANDSHAKE_S)
         self._step(client, None)
@@ -232,7 +235,7 @@ class Listener(Displayed):
         return self._closed
 
     def close(self) -> None:
-        """Stop listening and free the name; connections stay. Idempotent."""
+        """Stop listening and free the name; connections stay. Idempotent. A process forked meanwhile stops as well."""
         self._closed = True
         with contextlib.suppress(OSError):  # closed already
             self._socket.shutdown(socket.SHUT_RDWR)  # ends an accept() in another thread
@@ -297,6 +300,13 @@ def Client(
         if left <= 0:
             raise TimedOut(f"the listener {address!r} did not accept within {timeout:g} s")
         time.sleep(min(RETRY_S, left))
+
+
+def _hung_up(server: socket.socket) -> bool:
+    """Whether a listening socket was shut down, which nothing else tells: it stays readable, and nobody comes."""
+    poller = select.poll()
+    poller.register(server, 0)
+    return any(event & select.POLLHUP for _, event in poller.poll(0))
 
 
 def knock(address: str) -> socket.socket | None:
