@@ -2,6 +2,7 @@
 
 import ctypes
 import inspect
+import subprocess
 import sys
 
 import numpy as np
@@ -32,6 +33,13 @@ def test_the_fast_methods_stand_in_front_of_documented_python_methods(ends):
         assert inspect.isfunction(behind)
         assert inspect.getdoc(method) == inspect.getdoc(behind)
         assert list(inspect.signature(method).parameters) == list(inspect.signature(behind).parameters)
+
+
+@pytest.mark.parametrize("change", ["enable", "disable"])
+def test_importing_leaves_the_collector_as_it_was(change):
+    code = f"import gc; gc.{change}(); import zcipc; print(gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == str(change == "enable")
 
 
 @pytest.mark.parametrize(

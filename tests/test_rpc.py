@@ -7,12 +7,15 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numba import njit
 from support import PATIENCE, Child, eventually
 
 import zcipc
 from zcipc import Closed, PeerDied, TimedOut, rpc
 from zcipc import operations as ops
+from zcipc.calls.wire import Wire
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -373,6 +376,28 @@ def test_static_and_class_methods_are_methods_and_a_proxy_says_what_it_has():
         with pytest.raises(AttributeError, match=r"Static has no method 'halve'; it has add, double"):
             proxy.halve(4)
         assert "double(number: int) -> int" in repr(proxy.double)
+
+
+CONTENTS = st.binary() | st.none() | st.tuples(st.integers(), st.text()) | st.lists(st.binary())
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1), CONTENTS, st.sampled_from([None, PATIENCE]))
+def test_a_message_of_a_call_arrives_as_it_was_sent(number, what, content, timeout):
+    """In machine code, and as every other message: that is how it is received where there is a time-out."""
+    one, other = zcipc.Pipe()
+    with one, other:
+        Wire(one).send((number, what, content))
+        assert Wire(other).receive(timeout) == (number, what, content)
+
+
+@pytest.mark.parametrize("timeout", [None, PATIENCE])
+@pytest.mark.parametrize("length", [0, 15])
+def test_what_is_no_message_of_a_call_is_an_error(length, timeout):
+    one, other = zcipc.Pipe()
+    with one, other:
+        one.send_bytes(bytes(length))
+        with pytest.raises(zcipc.CorruptSegment, match="none of a call"):
+            Wire(other).receive(timeout)
 
 
 def test_what_must_be_awaited_is_not_served_here():

@@ -12,34 +12,37 @@ reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use 
 `zcipc.operations`; for the experiments, `zcipc.lab` and the command `zcipc`.
 """
 
-from zcipc._version import __version__
-from zcipc.algorithms.waiting import Waiting
-from zcipc.broadcast import Broadcast, BroadcastStatistics, Reader, ReaderStatistics
-from zcipc.connection import Connection, Pipe, wait
-from zcipc.ends.end import Statistics
-from zcipc.errors import (
-    BufferTooShort,
-    Closed,
-    CorruptSegment,
-    ForeignSegment,
-    InvalidSegment,
-    LoanOpen,
-    MessageTooLarge,
-    NameNotFound,
-    NameTaken,
-    OutOfDescriptors,
-    OutOfSharedMemory,
-    PeerDied,
-    PermissionDenied,
-    PickleRefused,
-    TimedOut,
-    VersionMismatch,
-    WrongDirection,
-    ZcipcError,
-)
-from zcipc.ipc import Ipc, IpcStatistics, ipc_destroy, ipc_init, ipc_receive, ipc_send
-from zcipc.listener import Client, Listener, ListenerStatistics
-from zcipc.queues import JoinableQueue, Queue, QueueStatistics, SimpleQueue
+from zcipc.native.importing import uncollected
+
+with uncollected():
+    from zcipc._version import __version__
+    from zcipc.algorithms.waiting import Waiting
+    from zcipc.broadcast import Broadcast, BroadcastStatistics, Reader, ReaderStatistics
+    from zcipc.connection import Connection, Pipe, wait
+    from zcipc.ends.end import Statistics
+    from zcipc.errors import (
+        BufferTooShort,
+        Closed,
+        CorruptSegment,
+        ForeignSegment,
+        InvalidSegment,
+        LoanOpen,
+        MessageTooLarge,
+        NameNotFound,
+        NameTaken,
+        OutOfDescriptors,
+        OutOfSharedMemory,
+        PeerDied,
+        PermissionDenied,
+        PickleRefused,
+        TimedOut,
+        VersionMismatch,
+        WrongDirection,
+        ZcipcError,
+    )
+    from zcipc.ipc import Ipc, IpcStatistics, ipc_destroy, ipc_init, ipc_receive, ipc_send
+    from zcipc.listener import Client, Listener, ListenerStatistics
+    from zcipc.queues import JoinableQueue, Queue, QueueStatistics, SimpleQueue
 
 __all__ = [
     "Broadcast", "BroadcastStatistics", "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment",

@@ -27,7 +27,7 @@ from zcipc import connection as blocking
 from zcipc import rpc
 from zcipc.annotations import BytesLike, Received, Sent
 from zcipc.calls.service import Filled, Method, demand_agreement, methods
-from zcipc.calls.wire import Message, Unreadable, Wire, encoded, framed
+from zcipc.calls.wire import Message, Unreadable, Wire, framed
 from zcipc.codec import PLAIN, Frame
 from zcipc.display import Displayed
 from zcipc.ends.end import Statistics
@@ -265,7 +265,7 @@ class _Client:
 async def _send(
     connection: Connection, message: Message, in_place: bool = False, fill: Callable[[memoryview], object] | None = None
 ) -> None:
-    await connection.send_frame(framed(encoded(message, in_place, fill)))
+    await connection.send_frame(framed(message, in_place, fill))
 
 
 async def _client(address: str) -> blocking.Connection:

@@ -1,7 +1,8 @@
 """Messages of calls on a connection: small ones as one pickle, past everything that `Connection` does for other kinds.
 
-A message is (number of a call, what it says of it, content). The two numbers stand behind the pickle of the content, where
-unpickling does not look; so it is known whose message cannot be unpickled here. Content that is bytes goes without pickle.
+A message is (number of a call, what it says of it, content). The two numbers stand behind the pickle of the content; so it is
+known whose message cannot be unpickled here. Content that is bytes goes without pickle. What is small passes in machine code:
+`zcipc.calls.messages`.
 
 Arrays go behind both, written straight into shared memory, and with the tag IN_PLACE they are read there, too.
 """
@@ -18,6 +19,8 @@ from typing import Any
 
 from zcipc import codec
 from zcipc import operations as ops
+from zcipc.calls.messages import TAIL_BYTES
+from zcipc.calls.messages import entries as messages
 from zcipc.connection import Connection
 from zcipc.ends.end import acquired
 from zcipc.ends.methods import entries
@@ -28,8 +31,6 @@ Message = tuple[int, int, Any]
 
 _PATIENCE_S = 0.01  # between two looks whether the peer, too, waits for room
 _TAIL = struct.Struct("<qii")  # number of the call, what the message says of it, whether its content is bytes
-_pack, _unpack_from, _TAIL_BYTES = _TAIL.pack, _TAIL.unpack_from, _TAIL.size
-_CONTENT = slice(None, -_TAIL_BYTES)
 
 
 class Unreadable(Exception):
@@ -44,40 +45,54 @@ class Unreadable(Exception):
         self.number = number
 
 
-def encoded(
-    message: Message, in_place: bool = False, fill: Callable[[memoryview], object] | None = None
-) -> bytes | codec.Frame:
-    """What `message` looks like on the way: bytes of tag PLAIN or, if arrays are in it, a frame.
+def framed(message: Message, in_place: bool = False, fill: Callable[[memoryview], object] | None = None) -> codec.Frame:
+    """What `message` looks like on the way.
 
     Args:
         in_place: the receiver gets the arrays where they lie, and does not copy them.
         fill: writes the content of the only array, which is not copied.
     """
     number, what, content = message
-    if type(content) is bytes:
-        return content + _pack(number, what, True)
+    return _framed(number, what, *_serialized(content), in_place, fill)
+
+
+def _serialized(content: Any) -> tuple[bytes, bool, list[pickle.PickleBuffer]]:
+    """The content of a message as bytes, whether it is those bytes itself, and the arrays that go beside it."""
     buffers: list[pickle.PickleBuffer] = []
-    data = pickle.dumps(content, 5, buffer_callback=buffers.append) + _pack(number, what, False)
+    if type(content) is bytes:
+        return content, True, buffers
+    return pickle.dumps(content, 5, buffer_callback=buffers.append), False, buffers
+
+
+def _framed(
+    number: int,
+    what: int,
+    data: bytes,
+    plain: bool,
+    buffers: list[pickle.PickleBuffer],
+    in_place: bool,
+    fill: Callable[[memoryview], object] | None,
+) -> codec.Frame:
+    head = data + _TAIL.pack(number, what, plain)
     if not buffers:
-        return data
-    frame = codec.encode_pickle(data, buffers)
+        return codec.Frame(codec.PLAIN, len(head), head, [])
+    frame = codec.encode_pickle(head, buffers)
     return frame._replace(tag=codec.IN_PLACE if in_place else frame.tag, fill=fill)
 
 
-def framed(content: bytes | codec.Frame) -> codec.Frame:
-    """The frame of what `encoded` returned."""
-    return codec.Frame(codec.PLAIN, len(content), content, []) if isinstance(content, bytes) else content
-
-
-def _decoded(data: bytes | memoryview, buffers: list[Any] | tuple[()] = ()) -> Message:
+def _parsed(data: bytes | memoryview, buffers: list[Any] | tuple[()] = ()) -> Message:
+    """The message whose content, with its tail, is `data`."""
     try:
-        number, what, plain = _unpack_from(data, len(data) - _TAIL_BYTES)
+        number, what, plain = _TAIL.unpack_from(data, len(data) - TAIL_BYTES)
     except struct.error as error:
         raise CorruptSegment(f"a message of {len(data):,} bytes is none of a call: {error}") from None
-    if plain:
-        return number, what, data[_CONTENT] if type(data) is bytes else bytes(data[_CONTENT])
+    content = data[:-TAIL_BYTES]
+    return number, what, bytes(content) if plain else _unpickled(number, content, buffers)
+
+
+def _unpickled(number: int, content: bytes | memoryview, buffers: list[Any] | tuple[()] = ()) -> Any:
     try:
-        return number, what, pickle.loads(data, buffers=buffers)
+        return pickle.loads(content, buffers=buffers)
     except Exception as error:
         raise Unreadable(number) from error
 
@@ -106,15 +121,16 @@ class Wire:
         in_place: bool = False,
         fill: Callable[[memoryview], object] | None = None,
     ) -> None:
-        """Send `message`. For `in_place` and `fill` see `encoded`.
+        """Send `message`. For `in_place` and `fill` see `framed`.
 
         Raises:
             TimedOut, Closed, PeerDied, PermissionDenied, CorruptSegment: as `Connection.send`.
         """
-        connection, content = self.connection, encoded(message, in_place, fill)
-        if isinstance(content, bytes) and entries.send(connection, content, codec.PLAIN) == ops.DONE:
+        number, what, content = message
+        connection, (data, plain, buffers) = self.connection, _serialized(content)
+        if not buffers and messages.send(connection, data, number, what, plain) == ops.DONE:
             return
-        frame = framed(content)  # there is no room, or a loan is open; or it is one already
+        frame = _framed(number, what, data, plain, buffers, in_place, fill)  # or there is no room, or a loan is open
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         with contextlib.ExitStack() as sending:
             if not acquired(self._sending, timeout):
@@ -154,12 +170,13 @@ class Wire:
             Unreadable: it cannot be unpickled here, and is lost.
         """
         connection = self.connection
-        if timeout is None and (data := entries.recv_plain(connection)) is not None:  # it may wait for a slice
-            return _decoded(data)
+        if timeout is None and (parts := messages.receive(connection)) is not None:  # it may wait for a slice
+            number, what, plain, content = parts
+            return number, what, content if plain else _unpickled(number, content)
         with (message := connection.borrow(timeout=timeout)) as buffer:
             if message.tag == codec.PLAIN:
-                return _decoded(buffer)
-            return _decoded(*codec.split_pickle(message.tag, buffer))
+                return _parsed(buffer)
+            return _parsed(*codec.split_pickle(message.tag, buffer))
 
     def close(self) -> None:
         self.connection.close()

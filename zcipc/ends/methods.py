@@ -81,7 +81,7 @@ BLOCK_BUFFER, BLOCK_CHANNEL, BLOCK_LAST_BUFFER, BLOCK_TIMEOUT, BLOCK_WINDOW = (B
 
 
 @jit_inline
-def _end_of(channel):
+def end_of(channel):
     return load(channel + HANDLE_END)
 
 
@@ -103,7 +103,7 @@ def _send_object(end, data, tag):
 @cfunction(Method)
 def send_bytes(self, arguments, count, keywords):
     """`Channel.send_bytes(data)`, where there is room."""
-    if count == 1 and keywords == 0 and _send_object(_end_of(self), load(arguments), 0) == ops.DONE:
+    if count == 1 and keywords == 0 and _send_object(end_of(self), load(arguments), 0) == ops.DONE:
         return new_none()
     return call_method(_send_bytes_name(), self, arguments, count, keywords)
 
@@ -112,11 +112,11 @@ def send_bytes(self, arguments, count, keywords):
 def recv_bytes(self, arguments, count, keywords):
     """`Channel.recv_bytes()`, where a message is there within a spin."""
     if count == 0 and keywords == 0:
-        header, payload = _peek_patiently(self)
+        header, payload = peek_patiently(self)
         if header != 0 and not ops.is_chunk(header):
             message = new_bytes(payload, ring.header_length(header))
             if message != 0:  # else no memory: the message stays in the queue
-                ops.skip(_end_of(self), header)
+                ops.skip(end_of(self), header)
             return message
     return call_method(_recv_bytes_name(), self, arguments, count, keywords)
 
@@ -126,7 +126,7 @@ def recv_bytes(self, arguments, count, keywords):
 
 @jit
 def _send(channel, data, tag):
-    return _send_object(_end_of(channel), data, tag)
+    return _send_object(end_of(channel), data, tag)
 
 
 @jit
@@ -135,7 +135,7 @@ def _send_frame(channel, head, start, data, tag):
 
     AGAIN if that does not lie in one row, or copying it would keep other threads waiting.
     """
-    end, buffer = _end_of(channel), py_buffer()
+    end, buffer = end_of(channel), py_buffer()
     if get_buffer(data, buffer, _PYBUF_ANY_CONTIGUOUS) != 0:
         clear_error()
         return ops.AGAIN
@@ -152,7 +152,7 @@ def _send_frame(channel, head, start, data, tag):
 
 @jit
 def _send_chunk(channel, data, tag):
-    end, buffer = _end_of(channel), py_buffer()
+    end, buffer = end_of(channel), py_buffer()
     if get_buffer(data, buffer, _PYBUF_SIMPLE) != 0:
         clear_error()
         return ops.AGAIN
@@ -163,25 +163,25 @@ def _send_chunk(channel, data, tag):
 
 @jit
 def _end_stream(channel):
-    ops.end_stream(_end_of(channel))
+    ops.end_stream(end_of(channel))
 
 
 @jit
 def _take_chunk(channel, address, size):
-    return ops.take_chunk(_end_of(channel), address, size)
+    return ops.take_chunk(end_of(channel), address, size)
 
 
 @jit
 def _next_tag(channel):
     """Tag of the next record, or the result of `peek`."""
-    header, payload = ops.peek(_end_of(channel))
+    header, payload = ops.peek(end_of(channel))
     return payload if header == 0 else ring.header_tag(header)
 
 
 @jit
 def _open_loan(loan):
     """Claim room for a loan, remember that one is open and point its window there; the result of `try_claim`."""
-    end = _end_of(load(loan + BLOCK_CHANNEL))
+    end = end_of(load(loan + BLOCK_CHANNEL))
     length = load(loan + BLOCK_LENGTH)
     if length < 0 or length > ring.max_message(load(end + ops.PRODUCER + ring.CAPACITY)):
         return ops.TOO_LARGE
@@ -240,7 +240,7 @@ def _is_viewed(block, known):
 def _end_loan(loan, drop):
     """Send what was written, or give it up; False, and nothing done, if it is viewed or the channel not open."""
     channel, window = load(loan + BLOCK_CHANNEL), load(loan + BLOCK_WINDOW)
-    end = _end_of(channel)
+    end = end_of(channel)
     if _is_viewed(loan, 2) or load(end + ops.STATE) != ops.OPEN:  # 2: the loan, and the buffer of its views
         return False
     close_view(load(loan + BLOCK_BUFFER))
@@ -260,12 +260,12 @@ def _spare(block, channel, slot):
 
 @jit
 def _commit(channel, window, tag):
-    ops.commit(_end_of(channel), load(window + WINDOW_LENGTH), tag)
+    ops.commit(end_of(channel), load(window + WINDOW_LENGTH), tag)
 
 
 @jit
 def _drop(channel, window):
-    ops.drop(_end_of(channel), load(window + WINDOW_LENGTH))
+    ops.drop(end_of(channel), load(window + WINDOW_LENGTH))
 
 
 @jit
@@ -275,7 +275,7 @@ def _open_borrow(borrow):
     If no other message is held, the channel notes the window as the one that is read.
     """
     channel, window = load(borrow + BLOCK_CHANNEL), load(borrow + BLOCK_WINDOW)
-    end = _end_of(channel)
+    end = end_of(channel)
     header, payload = ops.peek(end)
     if header == 0:
         return payload
@@ -295,7 +295,7 @@ def _open_borrow(borrow):
 def _end_borrow(borrow):
     """Give the message back, and 0; or do nothing and say why: it is VIEWED, or not the only one held."""
     channel, window = load(borrow + BLOCK_CHANNEL), load(borrow + BLOCK_WINDOW)
-    end = _end_of(channel)
+    end = end_of(channel)
     # 3: the borrow, the buffer of its views, and the channel that notes what is read
     if _is_viewed(borrow, 3) or load(end + ops.STATE) != ops.OPEN:
         return VIEWED
@@ -312,7 +312,7 @@ def _end_borrow(borrow):
 @jit
 def _release_only(channel):
     """Give the only message held back."""
-    end = _end_of(channel)
+    end = end_of(channel)
     set_slot(channel, CHANNEL_READING, none())
     store(end + ops.HELD, 0)
     ops.release(end, load(end + ops.CONSUMER + ring.POSITION))
@@ -324,7 +324,7 @@ def _give_back(channel, count, listed, first_held):
 
     More may be held: by a thread that has not listed its own yet. When it gives its own back, so is what is not given back now.
     """
-    end = _end_of(channel)
+    end = end_of(channel)
     if load(end + ops.STATE) != ops.OPEN:  # closed, and maybe unmapped; or the parent's
         return
     held = load(end + ops.HELD) - count
@@ -338,38 +338,26 @@ def _give_back(channel, count, listed, first_held):
 @jit
 def _peek(channel):
     """DONE if a message is there, else the result of `peek`."""
-    header, payload = ops.peek(_end_of(channel))
+    header, payload = ops.peek(end_of(channel))
     return ops.DONE if header != 0 else payload
 
 
 @jit
-def _recv_plain(channel):
-    """The next message, if it is of tag 0 and there within a spin as `recv_bytes` does it; else None."""
-    header, payload = _peek_patiently(channel)
-    if header == 0 or ring.header_tag(header) != 0:
-        return new_none()
-    message = new_bytes(payload, ring.header_length(header))
-    if message != 0:
-        ops.skip(_end_of(channel), header)
-    return message
-
-
-@jit
 def _is_closed(channel):
-    end = _end_of(channel)
+    end = end_of(channel)
     return load(end + ops.STATE) == ops.OPEN and ops.is_closed(end)
 
 
 @jit
 def _count_sleepers(channel, more):
     """So many threads more, or fewer, use the shared memory without the interpreter lock."""
-    sleepers = _end_of(channel) + ops.SLEEPERS
+    sleepers = end_of(channel) + ops.SLEEPERS
     store(sleepers, load(sleepers) + more)
 
 
 @jit
 def _await_message(channel, waited_ns, limit_ns):
-    end, ended = _end_of(channel), False
+    end, ended = end_of(channel), False
     if load(end + ops.STATE) == ops.OPEN:  # else another thread has closed it, and unmapped it
         _count_sleepers(channel, 1)
         thread = save_thread()
@@ -381,7 +369,7 @@ def _await_message(channel, waited_ns, limit_ns):
 
 @jit
 def _await_room(channel, length, waited_ns, limit_ns):
-    end, ended = _end_of(channel), False
+    end, ended = end_of(channel), False
     if load(end + ops.STATE) == ops.OPEN:
         _count_sleepers(channel, 1)
         thread = save_thread()
@@ -392,12 +380,12 @@ def _await_room(channel, length, waited_ns, limit_ns):
 
 
 @jit
-def _peek_patiently(channel):
+def peek_patiently(channel):
     """`peek` after a spin under the interpreter lock and one wait without it; what else may have happened, Python finds out.
 
     Where a message is long in coming, or large, the way through Python would come after its arrival.
     """
-    end = _end_of(channel)
+    end = end_of(channel)
     header, payload = ops.peek(end)
     if payload == ops.AGAIN:
         header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
@@ -412,7 +400,7 @@ def _peek_patiently(channel):
 @jit
 def _open_end(channel, must_fence, must_be_fenced):
     """Make the end usable. `must_fence`: this process cannot be reached by membarrier; `must_be_fenced`: it sleeps often."""
-    end = _end_of(channel)
+    end = end_of(channel)
     outgoing, incoming = load(end + ops.PRODUCER + ring.CONTROL), load(end + ops.CONSUMER + ring.CONTROL)
     if must_fence:
         set_fenced(outgoing + ring.CONSUMER_BELL)
@@ -429,7 +417,7 @@ def _open_end(channel, must_fence, must_be_fenced):
 @jit
 def _watch(channel, fifo, event, where):
     """Have a descriptor that is readable while a message is there, made of `fifo` and `event`; the peer rings at `where`."""
-    end = _end_of(channel)
+    end = end_of(channel)
     doorbell = end + ops.DOORBELL
     store(doorbell + EVENT, event + 1)
     store(doorbell + FIFO, fifo + 1)
@@ -445,13 +433,13 @@ def _watch(channel, fifo, event, where):
 
 @jit
 def _watch_for_room(channel, length):
-    end = _end_of(channel)
+    end = end_of(channel)
     watch_for_room(end + ops.PRODUCER, length, end + ops.DOORBELL)
 
 
 @jit
 def _stop_watching(channel):
-    doorbell = _end_of(channel) + ops.DOORBELL
+    doorbell = end_of(channel) + ops.DOORBELL
     store(doorbell + FIFO, 0)
     forget_door(doorbell)
 
@@ -459,7 +447,7 @@ def _stop_watching(channel):
 @jit
 def _close(channel, shared):
     """Close the end, once; and both own bells, unless it is another process's: wake the peer and this end's own sleepers."""
-    end = _end_of(channel)
+    end = end_of(channel)
     state = load(end + ops.STATE)
     store(end + ops.STATE, ops.SHUT)
     if state == ops.OPEN or (state == ops.FRESH and not shared):
@@ -539,10 +527,10 @@ def enter_borrow(self, arguments, count, keywords):
     channel = load(self + BLOCK_CHANNEL)
     if count == 0 and channel != 0:
         if load(self + BLOCK_TIMEOUT) == none():
-            _peek_patiently(channel)
+            peek_patiently(channel)
             if load(self + BLOCK_CHANNEL) != channel or load(self + BLOCK_WINDOW) == 0:  # another thread has ended the block
                 return call_method(_enter_name(), self, arguments, count, keywords)
-        if load(_end_of(channel) + ops.HELD) == 0 and _open_borrow(self) > 0:
+        if load(end_of(channel) + ops.HELD) == 0 and _open_borrow(self) > 0:
             view = _show(self)
             if view == 0:
                 _release_only(channel)
@@ -577,7 +565,6 @@ class _Entries:
     end_borrow: Callable[..., int] = entry(_end_borrow, "O", new_int)
     give_back: Callable[..., None] = entry(_give_back, "OLLL", no_result)
     peek: Callable[..., int] = entry(_peek, "O", new_int)
-    recv_plain: Callable[..., bytes | None] = entry(_recv_plain, "O", as_it_is)
     is_closed: Callable[..., bool] = entry(_is_closed, "O", new_bool)
     count_sleepers: Callable[..., None] = entry(_count_sleepers, "OL", no_result)
     await_message: Callable[..., bool] = entry(_await_message, "OLL", new_bool)

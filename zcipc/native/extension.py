@@ -148,16 +148,27 @@ def as_it_is(obj):
 
 
 @jit
+def new_tuple(items):
+    """A new tuple of references, which it takes over, or 0 with an exception set: also if one of them is 0."""
+    made, complete = _new_tuple(len(items)), True
+    for place in range(len(items)):
+        complete = complete and items[place] != 0
+        if made != 0:
+            _fill_tuple(made, place, items[place])
+        else:
+            drop_reference(items[place])
+    if complete or made == 0:
+        return made
+    _decrease(made)
+    return 0
+
+
+@jit
 def append_pair(items, number, obj):
     """Append `(number, obj)` to a list, which takes over the reference to `obj`; False if there is no memory."""
-    pair = _new_tuple(2)
-    if pair == 0:
-        _decrease(obj)
-        return False
-    _fill_tuple(pair, 0, _long(number))
-    _fill_tuple(pair, 1, obj)
-    appended = _append(items, pair) == 0
-    _decrease(pair)
+    pair = new_tuple((_long(number), obj))
+    appended = pair != 0 and _append(items, pair) == 0
+    drop_reference(pair)
     return appended
 
 
