@@ -71,6 +71,17 @@ def test_ratios_are_to_the_limit_and_the_pipe_of_the_same_scenario_size_and_metr
     assert np.isnan(ratios[3:]).all()
 
 
+def test_a_machine_that_changes_its_speed_changes_no_ratio():
+    """The medians of the two are 4 times apart."""
+    table = samples(
+        ("s", "limit", "spin", 8, "round_trip", [100.0, 400.0, 400.0, 400.0, 100.0, 100.0, 400.0]),
+        ("s", "zcipc", "spin", 8, "round_trip", [150.0, 600.0, 150.0, 600.0, 150.0, 150.0, 600.0]),
+    )
+    assert rows.rows(table)[1].vs_limit == 1.5
+    (bar,) = bars.judge([Bar(1, "", Ratio(OURS, LIMIT), Target("at most", 1.6))], table)
+    assert bar.estimate.value == 1.5
+
+
 def test_a_ratio_to_two_pipes_is_none():
     table = samples(
         ("s", "pipe", "poll", 8, "round_trip", 1.0),

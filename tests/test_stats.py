@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from zcipc.lab.harness.stats import difference_ci, median_ci, order_rank, ratio_ci, slope_ci, slopes, summarise
+from zcipc.lab.harness.stats import difference_ci, median_ci, order_rank, paired_ratio_ci, ratio_ci, slope_ci, slopes, summarise
 
 # Values of which no two are so close that rounding could swap them when they are scaled.
 times = st.lists(st.integers(1, 10**6), min_size=2, max_size=25).map(lambda values: np.array(values, dtype=float))
@@ -158,6 +158,17 @@ class TestTwoGroups:
     def test_a_ratio_needs_positive_values(self) -> None:
         with pytest.raises(ValueError, match="positive"):
             ratio_ci([1.0, 2.0], [0.0, 1.0])
+
+
+class TestPairs:
+    def test_what_changes_both_values_of_a_launch_changes_no_ratio(self, generator: np.random.Generator) -> None:
+        speed = pd.Series(generator.lognormal(0, 2, 9))
+        estimate = paired_ratio_ci(3 * speed, 2 * speed)
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((1.5, 1.5, 1.5))
+
+    def test_a_launch_that_lacks_one_is_left_out(self) -> None:
+        estimate = paired_ratio_ci(pd.Series([4.0, 9.0, 4.0], [0, 1, 3]), pd.Series([2.0, 2.0, 9.0], [0, 3, 5]))
+        assert (estimate.value, estimate.launches) == (2.0, 2)
 
 
 class TestSlopes:

@@ -58,14 +58,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median by median over launches."""
+    """The median over launches of the ratio in each."""
 
     of: Where
     to: Where
 
     def estimate(self, samples: pd.DataFrame) -> Estimate | None:
-        above, below = self.of.find(samples), self.to.find(samples)
-        return None if above.empty or below.empty else stats.ratio_ci(above["value"], below["value"])
+        above, below = (where.find(samples).groupby("launch")["value"].median() for where in (self.of, self.to))
+        return None if above.empty or below.empty else stats.paired_ratio_ci(above, below)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The result of a bench: samples of launches, and the rows made of them, with the ratio of each to the limit and to the pipe.
 
-A row's value is the median over launches, with a 95 % interval; a ratio is one of medians of the same run. What is better,
+A row's value is the median over launches, with a 95 % interval; a ratio is the median of those in each launch. What is better,
 more or less, depends on the metric: times should be low, rates high.
 """
 
@@ -56,9 +56,16 @@ def rows(samples: pd.DataFrame) -> list[Row]:
     keys = table[KEY].itertuples(index=False, name=None)
     table = table.iloc[sorted(range(len(table)), key=[order[key] for key in keys].__getitem__)]
     for column, system in (("vs_limit", LIMIT), ("vs_pipe", PIPE)):
-        reference = table[table["system"] == system].drop_duplicates(COMPARED, keep=False).set_index(COMPARED)["value"]
-        table[column] = table["value"].to_numpy() / reference.reindex(pd.MultiIndex.from_frame(table[COMPARED])).to_numpy()
+        table[column] = _ratios(samples, system).reindex(pd.MultiIndex.from_frame(table[KEY])).to_numpy()
     return [Row(**record) for record in table.to_dict("records")]
+
+
+def _ratios(samples: pd.DataFrame, system: str) -> pd.Series:
+    """The ratio of each row to that of `system`, indexed by KEY, where there is just one of those."""
+    reference = samples[samples["system"] == system]
+    reference = reference[reference.groupby(COMPARED)["mode"].transform("nunique") == 1]
+    pairs = samples.merge(reference, on=[*COMPARED, "launch"], suffixes=("", "_of_reference"))
+    return (pairs["value"] / pairs["value_of_reference"]).groupby([pairs[column] for column in KEY]).median()
 
 
 def to_json(machine: dict[str, Any], lines: Iterable[Row], bars: Iterable[dict[str, Any]]) -> str:

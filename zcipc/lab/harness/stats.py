@@ -76,6 +76,15 @@ def ratio_ci(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE, seed: i
     return _estimate(value, low, high, min(first.size, second.size))
 
 
+def paired_ratio_ci(a: pd.Series, b: pd.Series, confidence: float = CONFIDENCE) -> Estimate:
+    """The median over launches of `a` / `b`, both indexed by launch and positive, with the interval of `median_ci`.
+
+    For what is measured in turns: a machine whose speed changes for seconds at a time changes both values of a launch, and
+    their ratio stays, while the medians of the two groups may come from different times. A launch that lacks one is left out.
+    """
+    return median_ci((a / b).dropna(), confidence)
+
+
 def difference_ci(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE, seed: int = SEED) -> Estimate:
     """median(a) - median(b) of two independent groups of launches, in their unit; the method of `ratio_ci`.
 
