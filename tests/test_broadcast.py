@@ -2,12 +2,16 @@
 
 import multiprocessing
 import time
+from itertools import islice
 
 import numpy as np
 import pytest
 from support import PATIENCE, Child
 
 from zcipc import Broadcast, Closed, MessageTooLarge, PeerDied, PermissionDenied, TimedOut
+from zcipc.broadcast import _entries
+from zcipc.lab.torture.processes import Victim
+from zcipc.lab.torture.stepping import AVAILABLE, Stepper, address_of, be_traced
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -90,6 +94,33 @@ def test_block_waits_for_the_slowest():
     sender.send("there is room again", timeout=PATIENCE)
     assert first == [0, 0]
     assert (fast.missed, slow.missed) == (0, 0)
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="processes are stepped through on x86-64 only")
+def test_a_reader_that_overtakes_another_while_the_sender_looks_costs_nobody_a_message():
+    """At each instruction of a `send` that makes room behind the slowest reader, which goes on past the other one just then."""
+    full = [bytes([number]) * 496 for number in range(7)]  # 512 bytes each: no other one fits
+    instant, ended = 0, False
+    while not ended:
+        sender = Broadcast(2, capacity=CAPACITY)
+        slowest, other = sender.readers
+
+        def send(sender=sender):
+            for message in full:
+                sender.send(message)
+            be_traced()
+            sender.send(b"last" * 124)
+
+        with Victim(send) as victim:
+            instants = Stepper(victim, address_of(_entries.send)).instants(None)
+            assert [slowest.recv(), other.recv(), other.recv()] == [full[0], *full[:2]]
+            ended = len(list(islice(instants, instant))) < instant
+            assert [slowest.recv() for _ in range(3)] == full[1:4]
+            for _ in instants:
+                pass
+            assert [other.recv(timeout=PATIENCE) for _ in range(6)] == [*full[2:], b"last" * 124]
+        instant += 1
+    assert instant > 100
 
 
 def test_drop_tells_how_many_were_missed():

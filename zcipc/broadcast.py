@@ -70,23 +70,26 @@ _SEQUENCE = WORD  # bytes before each message: how many were sent before it
 
 @jit
 def _slowest(end):
-    """Offset of the line of the slowest reader, or 0 if there is none any more."""
-    base, slowest, least = load(end + core.BASE), 0, 0
+    """Offset of the line of the slowest reader and its position; (0, the sender's) if there is none any more.
+
+    All others were at that position or beyond it, and still are. It itself may have gone on: not its position now is the least.
+    """
+    base, slowest, least = load(end + core.BASE), 0, load(end + core.PRODUCER + POSITION)
     for index in range(load(end + _COUNT_OF_READERS)):
         line = _READERS + index * LINE
         if load(base + line + _GONE) == 0:
             position = load_acquire(base + line + _READ)  # ACQUIRE pairs with the RELEASE in _go_to(): read before reuse
             if slowest == 0 or position < least:
                 slowest, least = line, position
-    return slowest
+    return slowest, least
 
 
 @jit
 def _raise_head(end):
     """Make room behind the head as the policy says; False where the slowest reader has to be waited for."""
     base, side = load(end + core.BASE), end + core.PRODUCER
-    head, slowest = load(base + core.RING + ring.HEAD), _slowest(end)
-    position = load(side + POSITION) if slowest == 0 else load_acquire(base + slowest + _READ)
+    head = load(base + core.RING + ring.HEAD)
+    slowest, position = _slowest(end)
     if position <= head:
         policy = load(end + _POLICY)
         if policy == _DISCONNECT:
@@ -171,7 +174,7 @@ def _receive(reader):
 
 @jit
 def _find_slowest(sender):
-    return _slowest(load(sender + HANDLE_END))
+    return _slowest(load(sender + HANDLE_END))[0]
 
 
 @jit
@@ -455,6 +458,8 @@ class Broadcast(_Member, Generic[Item]):
         deadline = None if timeout is None else start + timeout
         while (result := _entries.send(self, data, tag)) == core.AGAIN:
             slowest = _entries.slowest(self)
+            if slowest == 0:  # the last one has just left
+                continue
             seen = core.entries.word(self, slowest + _READ)
             if self._is_dead(slowest + _WHO):
                 _entries.set_word(self, slowest + _GONE, 1)
