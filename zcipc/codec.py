@@ -30,6 +30,7 @@ ARRAY = 2
 PICKLE = 3
 PICKLE_AND_BUFFERS = 4
 IN_PLACE = 5  # the same, and never copied: the arrays that the receiver makes of it lie in the message
+ARRAY_IN_PLACE = 6  # likewise
 
 _ALIGNMENT = 64  # bytes, from the start of the message; what SIMD loads like
 _PROTOCOL = 5
@@ -43,7 +44,7 @@ _Array = np.ndarray[Any, Any]
 
 
 class Frame(NamedTuple):
-    """A message not yet written: its tag, its size in bytes, its first bytes, and the arrays that follow and where.
+    """A message not yet written: its tag, its size in bytes, its first bytes, the arrays that follow and where, its last bytes.
 
     `fill`, if there is one, writes the content of the only array, whose own is never looked at.
     """
@@ -53,10 +54,12 @@ class Frame(NamedTuple):
     head: bytes | memoryview
     parts: list[tuple[int, _Array]]
     fill: Callable[[memoryview], object] | None = None
+    tail: bytes = b""
 
     def write(self, buffer: memoryview) -> None:
         """Write it to a buffer of its size, each byte once."""
         buffer[: len(self.head)] = self.head
+        buffer[self.size - len(self.tail) :] = self.tail
         if self.fill is not None:
             ((start, array),) = self.parts
             with buffer[start : start + array.nbytes] as room:
@@ -75,6 +78,7 @@ class Frame(NamedTuple):
             yield memoryview(bytes(start - end))
             yield part.ravel(_order(part)).view(np.uint8).data
             end = start + part.nbytes
+        yield memoryview(self.tail)
 
 
 def encode_array(array: _Array) -> Frame | None:
@@ -158,6 +162,8 @@ def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bo
         if tag == ARRAY:
             array = _decode_array(message)
             return array.copy(order="K") if copy else array
+        if tag == ARRAY_IN_PLACE:
+            return _decode_array(message)
         data, buffers = split_pickle(tag, message, copy=copy)
         return pickle.loads(data, buffers=buffers)
     except (struct.error, SyntaxError, TypeError, ValueError) as error:

@@ -88,7 +88,7 @@ class Connection(Channel, Generic[Sent, Received]):
         """Whether it is one array, there was room for it, and now it is sent."""
         if len(frame.parts) > 1 or frame.fill is not None:
             return False
-        done: bool = entries.send_frame(self, frame.head, *frame.parts[0], frame.tag) == ops.DONE
+        done: bool = entries.send_frame(self, frame.head, *frame.parts[0], frame.tail, frame.tag) == ops.DONE
         return done
 
     def recv(self, *, timeout: float | None = None) -> Received:

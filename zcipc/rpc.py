@@ -17,8 +17,8 @@ The server numbers its methods. Number 0 tells names and signatures; a client as
 are exchanged whole and not as a digest: a client may know only some methods, and a mismatch can say what differs.
 
 A request says the number of the method, or CANCEL. Its content is the tuple of the arguments; or a list of that and the keyword
-arguments; or the only argument, if that is bytes, which then skip pickle. A reply says RESULT or ERROR. Its content is the
-result, or the exception and its traceback as text.
+arguments; or the only argument, if that is bytes or an array, which skip pickle. A reply says RESULT or ERROR. Its content is
+the result, or the exception and its traceback as text.
 """
 
 import contextlib
@@ -36,6 +36,8 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+import numpy as np
 
 from zcipc.calls.compiled import CompiledService, compiled_call, compiled_service
 from zcipc.calls.service import Filled, Method, SignatureMismatch, Table, demand_agreement, filled, in_place, methods, one_way
@@ -59,6 +61,7 @@ UNKNOWN = -1  # the number of a call that is not answered
 CANCEL = -1  # what a message says of its call, where it is no number of a method
 RESULT, ERROR = 0, 1
 Handlers = list[tuple[Method, Callable[..., Any]]]
+_ALONE = (bytes, np.ndarray)  # types of an only argument that is content by itself
 NEVER = math.inf
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -132,14 +135,14 @@ def result_of(reply: Message) -> Any:
 
 def content_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The content of a request."""
-    return [args, kwargs] if kwargs else args[0] if len(args) == 1 and type(args[0]) is bytes else args
+    return [args, kwargs] if kwargs else args[0] if len(args) == 1 and type(args[0]) in _ALONE else args
 
 
 def called(function: Callable[..., Any], content: Any) -> Any:
     """What `function` returns for the content of a request."""
     if type(content) is tuple:
         return function(*content)
-    if type(content) is bytes:
+    if type(content) in _ALONE:
         return function(content)
     args, kwargs = content
     return function(*args, **kwargs)

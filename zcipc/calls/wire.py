@@ -1,10 +1,10 @@
 """Messages of calls on a connection: small ones as one pickle, past everything that `Connection` does for other kinds.
 
-A message is (number of a call, what it says of it, content). The two numbers stand behind the pickle of the content; so it is
-known whose message cannot be unpickled here. Content that is bytes goes without pickle. What is small passes in machine code:
+A message is (number of a call, what it says of it, content). The two numbers stand behind the content; so it is known whose
+message cannot be unpickled here. Content that is bytes or an array goes without pickle. What is small passes in machine code:
 `zcipc.calls.messages`.
 
-Arrays go behind both, written straight into shared memory, and with the tag IN_PLACE they are read there, too.
+Arrays are written straight into shared memory, and with the tag of what is in place they are read there, too.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from zcipc import codec
 from zcipc import operations as ops
@@ -30,6 +32,7 @@ from zcipc.errors import CorruptSegment, PickleRefused, TimedOut
 Message = tuple[int, int, Any]
 
 _PATIENCE_S = 0.01  # between two looks whether the peer, too, waits for room
+_IN_PLACE = {codec.ARRAY: codec.ARRAY_IN_PLACE, codec.PICKLE_AND_BUFFERS: codec.IN_PLACE}
 _TAIL = struct.Struct("<qii")  # number of the call, what the message says of it, whether its content is bytes
 
 
@@ -53,46 +56,44 @@ def framed(message: Message, in_place: bool = False, fill: Callable[[memoryview]
         fill: writes the content of the only array, which is not copied.
     """
     number, what, content = message
-    return _framed(number, what, *_serialized(content), in_place, fill)
+    plain = type(content) is bytes
+    return _framed(content if plain else _serialized(content), _TAIL.pack(number, what, plain), in_place, fill)
 
 
-def _serialized(content: Any) -> tuple[bytes, bool, list[pickle.PickleBuffer]]:
-    """The content of a message as bytes, whether it is those bytes itself, and the arrays that go beside it."""
+def _serialized(content: Any) -> bytes | codec.Frame:
+    """Content that is not bytes: a pickle or, if it is an array or has some in it, a frame."""
+    if type(content) is np.ndarray and (frame := codec.encode_array(content)) is not None:
+        return frame
     buffers: list[pickle.PickleBuffer] = []
-    if type(content) is bytes:
-        return content, True, buffers
-    return pickle.dumps(content, 5, buffer_callback=buffers.append), False, buffers
+    data = pickle.dumps(content, 5, buffer_callback=buffers.append)
+    return codec.encode_pickle(data, buffers) if buffers else data
 
 
 def _framed(
-    number: int,
-    what: int,
-    data: bytes,
-    plain: bool,
-    buffers: list[pickle.PickleBuffer],
-    in_place: bool,
-    fill: Callable[[memoryview], object] | None,
+    content: bytes | codec.Frame, tail: bytes, in_place: bool, fill: Callable[[memoryview], object] | None
 ) -> codec.Frame:
-    head = data + _TAIL.pack(number, what, plain)
-    if not buffers:
-        return codec.Frame(codec.PLAIN, len(head), head, [])
-    frame = codec.encode_pickle(head, buffers)
-    return frame._replace(tag=codec.IN_PLACE if in_place else frame.tag, fill=fill)
+    if isinstance(content, bytes):
+        return codec.Frame(codec.PLAIN, len(content) + TAIL_BYTES, content + tail, [])
+    tag = _IN_PLACE[content.tag] if in_place else content.tag
+    return content._replace(tag=tag, size=content.size + TAIL_BYTES, fill=fill, tail=tail)
 
 
-def _parsed(data: bytes | memoryview, buffers: list[Any] | tuple[()] = ()) -> Message:
-    """The message whose content, with its tail, is `data`."""
+def _parsed(tag: int, message: memoryview) -> Message:
     try:
-        number, what, plain = _TAIL.unpack_from(data, len(data) - TAIL_BYTES)
+        number, what, plain = _TAIL.unpack_from(message, len(message) - TAIL_BYTES)
     except struct.error as error:
-        raise CorruptSegment(f"a message of {len(data):,} bytes is none of a call: {error}") from None
-    content = data[:-TAIL_BYTES]
-    return number, what, bytes(content) if plain else _unpickled(number, content, buffers)
+        raise CorruptSegment(f"a message of {len(message):,} bytes is none of a call: {error}") from None
+    content = message[:-TAIL_BYTES]
+    if plain:
+        return number, what, bytes(content)
+    if tag in (codec.ARRAY, codec.ARRAY_IN_PLACE):
+        return number, what, codec.decode(tag, content)
+    return number, what, _unpickled(number, *((content,) if tag == codec.PLAIN else codec.split_pickle(tag, content)))
 
 
-def _unpickled(number: int, content: bytes | memoryview, buffers: list[Any] | tuple[()] = ()) -> Any:
+def _unpickled(number: int, data: bytes | memoryview, buffers: list[Any] | tuple[()] = ()) -> Any:
     try:
-        return pickle.loads(content, buffers=buffers)
+        return pickle.loads(data, buffers=buffers)
     except Exception as error:
         raise Unreadable(number) from error
 
@@ -127,10 +128,13 @@ class Wire:
             TimedOut, Closed, PeerDied, PermissionDenied, CorruptSegment: as `Connection.send`.
         """
         number, what, content = message
-        connection, (data, plain, buffers) = self.connection, _serialized(content)
-        if not buffers and messages.send(connection, data, number, what, plain) == ops.DONE:
+        connection, plain = self.connection, type(content) is bytes
+        data = content if plain else _serialized(content)
+        if type(data) is bytes and messages.send(connection, data, number, what, plain) == ops.DONE:
             return
-        frame = _framed(number, what, data, plain, buffers, in_place, fill)  # or there is no room, or a loan is open
+        frame = _framed(data, _TAIL.pack(number, what, plain), in_place, fill)
+        if frame.parts and connection._sent_at_once(frame):
+            return  # else there is no room, or a loan is open, or it is too large for that
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         with contextlib.ExitStack() as sending:
             if not acquired(self._sending, timeout):
@@ -174,9 +178,7 @@ class Wire:
             number, what, plain, content = parts
             return number, what, content if plain else _unpickled(number, content)
         with (message := connection.borrow(timeout=timeout)) as buffer:
-            if message.tag == codec.PLAIN:
-                return _parsed(buffer)
-            return _parsed(*codec.split_pickle(message.tag, buffer))
+            return _parsed(message.tag, buffer)
 
     def close(self) -> None:
         self.connection.close()

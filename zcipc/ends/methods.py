@@ -130,8 +130,8 @@ def _send(channel, data, tag):
 
 
 @jit
-def _send_frame(channel, head, start, data, tag):
-    """`try_send` of the `bytes` at `head` and, from byte `start` on, of what is in the object at `data`.
+def _send_frame(channel, head, start, data, tail, tag):
+    """`try_send` of the `bytes` at `head`, of what is in the object at `data` from byte `start` on, and the `bytes` at `tail`.
 
     AGAIN if that does not lie in one row, or copying it would keep other threads waiting.
     """
@@ -140,12 +140,15 @@ def _send_frame(channel, head, start, data, tag):
         clear_error()
         return ops.AGAIN
     address, length = load(buffer), load(buffer + 2 * WORD)
-    payload = ops.AGAIN if length > _MOST_COPIED else ops.try_claim(end, start + length)
+    tail_address, tail_length = data_of_bytes(tail)
+    size = start + length + tail_length
+    payload = ops.AGAIN if length > _MOST_COPIED else ops.try_claim(end, size)
     if payload > 0:
         head_address, head_length = data_of_bytes(head)
         memcpy(payload, head_address, head_length)
         memcpy(payload + start, address, length)
-        ops.commit(end, start + length, tag)
+        memcpy(payload + start + length, tail_address, tail_length)
+        ops.commit(end, size, tag)
     release_buffer(buffer)
     return min(payload, ops.DONE)
 
@@ -550,7 +553,7 @@ class _Entries:
     """The compiled functions that the interpreter calls, past numba's dispatcher."""
 
     send: Callable[..., int] = entry(_send, "OOL", new_int)
-    send_frame: Callable[..., int] = entry(_send_frame, "OOLOL", new_int)
+    send_frame: Callable[..., int] = entry(_send_frame, "OOLOOL", new_int)
     send_chunk: Callable[..., int] = entry(_send_chunk, "OOL", new_int)
     end_stream: Callable[..., None] = entry(_end_stream, "O", no_result)
     take_chunk: Callable[..., int] = entry(_take_chunk, "OLL", new_int)
