@@ -87,6 +87,15 @@ class Service:
     def squares(self, count: int) -> np.ndarray:
         return rpc.filled(count, np.int64, lambda array: np.multiply(np.arange(count), np.arange(count), out=array))
 
+    def days(self, count: int) -> np.ndarray:
+        def fill(array):
+            array[...] = np.datetime64("2024-01-01") + np.arange(count)
+
+        return rpc.filled(count, "datetime64[D]", fill)
+
+    def filled_with_objects(self) -> np.ndarray:
+        return rpc.filled(3, object, lambda array: array.fill("an object"))
+
     @rpc.in_place
     def never_filled(self) -> np.ndarray:
         return rpc.filled(10, np.int64, lambda _: self.fail("while it was filled"))
@@ -146,6 +155,13 @@ def test_an_exception_crosses_with_its_traceback(service):
     assert service.add(1) == 2
 
 
+@pytest.mark.parametrize("count", [0, 5, 200_000], ids=["empty", "small", "larger_than_the_queue"])
+def test_a_result_of_any_plain_type_is_written_in_its_place(service, count):
+    days = service.days(count)
+    assert days.dtype == "datetime64[D]"
+    assert np.array_equal(days, np.datetime64("2024-01-01") + np.arange(count))
+
+
 def test_what_cannot_be_sent_back_is_said(service):
     with pytest.raises(rpc.RemoteError, match=r"Unpicklable.*1 and 2"):
         service.fail_strangely()
@@ -153,6 +169,8 @@ def test_what_cannot_be_sent_back_is_said(service):
         service.function()
     with pytest.raises(LookupError, match="while it was filled"):
         service.never_filled()
+    with pytest.raises(TypeError, match="Python objects"):
+        service.filled_with_objects()
     with pytest.raises(TypeError, match="argument"):
         service.add()
     assert service.add(1) == 2

@@ -170,6 +170,13 @@ class TestPairs:
         estimate = paired_ratio_ci(pd.Series([4.0, 9.0, 4.0], [0, 1, 3]), pd.Series([2.0, 2.0, 9.0], [0, 3, 5]))
         assert (estimate.value, estimate.launches) == (2.0, 2)
 
+    @pytest.mark.parametrize("bad", [0.0, -1.0])
+    def test_a_ratio_needs_positive_values(self, bad: float) -> None:
+        good, wrong = pd.Series([1.0, 2.0]), pd.Series([1.0, bad])
+        for pair in ((good, wrong), (wrong, good)):
+            with pytest.raises(ValueError, match="positive"):
+                paired_ratio_ci(*pair)
+
 
 class TestSlopes:
     @pytest.mark.parametrize("slope", [-0.3, 0.0, 0.4, 1.0])

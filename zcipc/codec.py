@@ -71,12 +71,13 @@ class Frame(NamedTuple):
     def pieces(self) -> Iterator[memoryview]:
         """The same as one contiguous piece after another; arrays with gaps are copied for it."""
         yield memoryview(self.head)
-        if self.fill is not None:
-            self.fill(self.parts[0][1].data)
         end = len(self.head)
         for start, part in self.parts:
             yield memoryview(bytes(start - end))
-            yield part.ravel(_order(part)).view(np.uint8).data
+            content = part.ravel(_order(part)).view(np.uint8).data
+            if self.fill is not None:
+                self.fill(content)
+            yield content
             end = start + part.nbytes
         yield memoryview(self.tail)
 

@@ -154,6 +154,7 @@ class Listener(Displayed):
         try:
             client, _ = self._socket.accept()
         except BlockingIOError:
+            self._require_open()  # another thread may have closed it
             if _hung_up(self._socket):
                 raise Closed(f"the listener {self.address!r} was closed by another process that has it") from None
             return  # the client went away meanwhile

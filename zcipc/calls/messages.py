@@ -1,9 +1,10 @@
 """Small messages of calls, in machine code: each is written where it will be read, and only its content is copied out.
 
-A message is its content and, behind it, two words: the number of the call; and what the message says of it, above which stands
-whether the content is bytes that are no pickle. Unpickling does not look behind a pickle.
+A message is its content and, behind it, a tail: the number of the call; what the message says of it; and whether the content is
+bytes that are no pickle. Unpickling does not look behind a pickle.
 """
 
+import struct
 from collections.abc import Callable
 
 from zcipc import operations as ops
@@ -23,7 +24,8 @@ from zcipc.native.extension import (
     stack_words,
 )
 
-TAIL_BYTES = 2 * WORD
+TAIL = struct.Struct("<qii")  # as two words here: the second holds what is said, and above it whether the content is bytes
+TAIL_BYTES = TAIL.size
 _LOWER_HALF = 0xFFFF_FFFF
 _tail = stack_words(2)
 

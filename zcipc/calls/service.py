@@ -39,14 +39,19 @@ class Filled:
         self._fill = fill
 
     def write(self, buffer: memoryview) -> None:
-        self._fill(np.frombuffer(buffer, self.room.dtype).reshape(self.room.shape))
+        self._fill(np.ndarray(self.room.shape, self.room.dtype, buffer))
 
 
 def filled(shape: int | tuple[int, ...], dtype: Any, fill: Callable[[np.ndarray[Any, Any]], object]) -> Any:
     """What a method returns in place of an array: `fill(array)` writes it straight into the message.
 
     `array` has the shape and dtype, and is good only during the call of `fill`; an exception there is one of the method.
+
+    Raises:
+        TypeError: arrays of `dtype` hold Python objects, which cannot lie in a message.
     """
+    if np.dtype(dtype).hasobject:
+        raise TypeError(f"an array of {np.dtype(dtype)} holds Python objects, which no message can: return it instead")
     return Filled(np.empty(shape, dtype), fill)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from zcipc import codec
 from zcipc import operations as ops
-from zcipc.calls.messages import TAIL_BYTES
+from zcipc.calls.messages import TAIL, TAIL_BYTES
 from zcipc.calls.messages import entries as messages
 from zcipc.connection import Connection
 from zcipc.ends.end import acquired
@@ -33,7 +33,6 @@ Message = tuple[int, int, Any]
 
 _PATIENCE_S = 0.01  # between two looks whether the peer, too, waits for room
 _IN_PLACE = {codec.ARRAY: codec.ARRAY_IN_PLACE, codec.PICKLE_AND_BUFFERS: codec.IN_PLACE}
-_TAIL = struct.Struct("<qii")  # number of the call, what the message says of it, whether its content is bytes
 
 
 class Unreadable(Exception):
@@ -57,7 +56,7 @@ def framed(message: Message, in_place: bool = False, fill: Callable[[memoryview]
     """
     number, what, content = message
     plain = type(content) is bytes
-    return _framed(content if plain else _serialized(content), _TAIL.pack(number, what, plain), in_place, fill)
+    return _framed(content if plain else _serialized(content), TAIL.pack(number, what, plain), in_place, fill)
 
 
 def _serialized(content: Any) -> bytes | codec.Frame:
@@ -80,7 +79,7 @@ def _framed(
 
 def _parsed(tag: int, message: memoryview) -> Message:
     try:
-        number, what, plain = _TAIL.unpack_from(message, len(message) - TAIL_BYTES)
+        number, what, plain = TAIL.unpack_from(message, len(message) - TAIL_BYTES)
     except struct.error as error:
         raise CorruptSegment(f"a message of {len(message):,} bytes is none of a call: {error}") from None
     content = message[:-TAIL_BYTES]
@@ -88,7 +87,9 @@ def _parsed(tag: int, message: memoryview) -> Message:
         return number, what, bytes(content)
     if tag in (codec.ARRAY, codec.ARRAY_IN_PLACE):
         return number, what, codec.decode(tag, content)
-    return number, what, _unpickled(number, *((content,) if tag == codec.PLAIN else codec.split_pickle(tag, content)))
+    if tag == codec.PLAIN:
+        return number, what, _unpickled(number, content)
+    return number, what, _unpickled(number, *codec.split_pickle(tag, content))
 
 
 def _unpickled(number: int, data: bytes | memoryview, buffers: list[Any] | tuple[()] = ()) -> Any:
@@ -132,7 +133,7 @@ class Wire:
         data = content if plain else _serialized(content)
         if type(data) is bytes and messages.send(connection, data, number, what, plain) == ops.DONE:
             return
-        frame = _framed(data, _TAIL.pack(number, what, plain), in_place, fill)
+        frame = _framed(data, TAIL.pack(number, what, plain), in_place, fill)
         if frame.parts and connection._sent_at_once(frame):
             return  # else there is no room, or a loan is open, or it is too large for that
         deadline = math.inf if timeout is None else time.monotonic() + timeout

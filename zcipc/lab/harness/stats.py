@@ -82,6 +82,7 @@ def paired_ratio_ci(a: pd.Series, b: pd.Series, confidence: float = CONFIDENCE) 
     For what is measured in turns: a machine whose speed changes for seconds at a time changes both values of a launch, and
     their ratio stays, while the medians of the two groups may come from different times. A launch that lacks one is left out.
     """
+    _positive(a), _positive(b)
     return median_ci((a / b).dropna(), confidence)
 
 
