@@ -39,7 +39,7 @@ from zcipc.algorithms.waiting import (
     watch_for_message,
 )
 from zcipc.memory.peer import has_ended
-from zcipc.native.atomics import WORD, clock, load, load_acquire, memcpy, store
+from zcipc.native.atomics import WORD, clock, compiler_fence, load, load_acquire, memcpy, store
 from zcipc.native.compiled import jit, jit_inline
 
 # An end: offsets in its block.
@@ -389,6 +389,7 @@ def borrow(end, timeout_ns):
         if payload == AGAIN:
             header, payload = _borrow_waiting(end, timeout_ns)
     if is_chunk(header):
+        compiler_fence()  # stays a branch: after a conditional move all reads of the payload would wait for the header
         return 0, TOO_LARGE
     return header, payload
 

@@ -53,7 +53,7 @@ FENCED = 1 * WORD
 WATCHED = 2 * WORD  # where to ring as well, because the sleeper may wait for a descriptor (see doorbell.py); 0: nowhere
 AWAITED = 3 * WORD  # of a watched consumer: the position of the record that it waits for
 
-EAGER_LOOKS = 200  # before the first pause and the first look at the clock: longer than an answer from the other core takes
+EAGER_LOOKS = 200  # before the first look at the clock: longer than an answer from the other core takes
 LOOKS_PER_CLOCK = 64
 MOST_PATIENCE = 1024  # pauses before the first look, in a stream: 24 µs on Zen 4, and seldom reached
 PATIENCE_PER_MESSAGE = 16  # so that two requests under way cost half a microsecond, and a stream soon reaches the most
@@ -177,6 +177,7 @@ def spin_for_message(consumer, spin_ns):
         for _ in range(EAGER_LOOKS):
             if load(header) != EMPTY:
                 return True
+            pause()
         start = clock()
         while clock() - start < spin_ns and load(control + PRODUCER_BELL) != CLOSED:
             for _ in range(LOOKS_PER_CLOCK):
@@ -205,6 +206,7 @@ def spin_for_room(producer, length, spin_ns):
         for _ in range(EAGER_LOOKS):
             if can_claim(producer, length):
                 return True
+            pause()
         start = clock()
         while clock() - start < spin_ns and load(control + CONSUMER_BELL) != CLOSED:
             for _ in range(LOOKS_PER_CLOCK):

@@ -12,7 +12,7 @@ from zcipc.ends.end import DEFAULT_CAPACITY
 from zcipc.lab.transports import base
 from zcipc.lab.transports.limit import Limit
 from zcipc.memory.segment import mapping_address, populate_pages
-from zcipc.native.atomics import WORD, futex_wait, futex_wake, load, load_acquire, store, store_release
+from zcipc.native.atomics import WORD, futex_wait, futex_wake, load, load_acquire, pause, store, store_release
 
 _PATIENCE_NS = 1_000_000_000  # a wait is repeated for ever; whoever started the launch ends one that hangs
 
@@ -46,7 +46,7 @@ def _receive(end, length):
     store(end.counts + WORD, count + 1)
     flag = end.source + (count & end.mask) * end.stride
     while load_acquire(flag) != count + 1:  # ACQUIRE pairs with the RELEASE in _send()
-        pass
+        pause()
     return flag + WORD
 
 

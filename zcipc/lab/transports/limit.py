@@ -13,7 +13,7 @@ import numpy as np
 from zcipc.algorithms.ring import LINE
 from zcipc.lab.transports import base
 from zcipc.memory.segment import mapping_address
-from zcipc.native.atomics import WORD, load, load_acquire, store, store_release
+from zcipc.native.atomics import WORD, load, load_acquire, pause, store, store_release
 
 _PAGE = 4096
 
@@ -31,7 +31,7 @@ def _room(end, length):
     sent = load(end.counts)
     if sent > load(end.counts + WORD):  # not answered
         while load_acquire(end.sink - LINE) < sent:  # ACQUIRE pairs with the RELEASE in _release()
-            pass
+            pause()
     return end.sink + WORD
 
 
@@ -47,7 +47,7 @@ def _receive(end, length):
     count = load(end.counts + WORD) + 1
     store(end.counts + WORD, count)
     while load_acquire(end.source) != count:  # ACQUIRE pairs with the RELEASE in _send()
-        pass
+        pause()
     return end.source + WORD
 
 
