@@ -2,6 +2,7 @@
 
 import ctypes
 import inspect
+import os
 import subprocess
 import sys
 
@@ -12,8 +13,11 @@ import zcipc
 from zcipc import Connection, Pipe
 from zcipc.ends import methods
 from zcipc.ends.views import Borrow, Loan
+from zcipc.native.membarrier import membarrier
 
 pytestmark = pytest.mark.usefixtures("tidy")
+
+GET_REGISTRATIONS = 1 << 9
 
 
 @pytest.fixture
@@ -40,6 +44,16 @@ def test_importing_leaves_the_collector_as_it_was(change):
     code = f"import gc; gc.{change}(); import zcipc; print(gc.isenabled())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == str(change == "enable")
+
+
+@pytest.mark.parametrize(("before", "registered"), [("", "True"), ("import numpy; ", "False")], ids=["alone", "with_threads"])
+def test_importing_registers_for_the_barrier_if_that_takes_no_time(before, registered):
+    if membarrier(GET_REGISTRATIONS) < 0:
+        pytest.skip("the kernel is older than Linux 6.3, and does not tell who is registered")
+    code = f"{before}import zcipc; from zcipc.native import membarrier as m; print(m.membarrier({GET_REGISTRATIONS}) > 0)"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == registered
 
 
 @pytest.mark.parametrize(

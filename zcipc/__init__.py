@@ -12,7 +12,11 @@ reproduces are `ipc_init`, `ipc_send`, `ipc_receive` and `ipc_destroy`. For use 
 `zcipc.operations`; for the experiments, `zcipc.lab` and the command `zcipc`.
 """
 
-from zcipc.native.importing import uncollected
+from zcipc.native.membarrier import register_while_alone
+
+register_while_alone()  # before numba comes, and with it threads
+
+from zcipc.native.importing import uncollected  # noqa: E402
 
 with uncollected():
     from zcipc._version import __version__

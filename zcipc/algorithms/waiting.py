@@ -28,8 +28,6 @@ from zcipc.algorithms.ring import (
     can_claim,
 )
 from zcipc.native.atomics import (
-    MEMBARRIER_GLOBAL_EXPEDITED,
-    MEMBARRIER_REGISTER_GLOBAL_EXPEDITED,
     WORD,
     clock,
     compare_exchange,
@@ -44,6 +42,7 @@ from zcipc.native.atomics import (
     store_release,
 )
 from zcipc.native.compiled import jit, jit_inline
+from zcipc.native.membarrier import GLOBAL_EXPEDITED, REGISTER_GLOBAL_EXPEDITED
 
 AWAKE = 0
 SLEEPING = 1
@@ -73,7 +72,7 @@ class Waiting(Enum):
 @jit
 def register_for_barrier():
     """Let sleepers in other processes order this one's accesses; False where the kernel cannot. Once a process is enough."""
-    return membarrier(MEMBARRIER_REGISTER_GLOBAL_EXPEDITED) == 0
+    return membarrier(REGISTER_GLOBAL_EXPEDITED) == 0
 
 
 @jit
@@ -81,7 +80,7 @@ def set_fenced(bell):
     """From now on wakers of `bell` run a fence themselves. The barrier makes sure that none still looks without one."""
     store(bell + FENCED, 1)
     fence()
-    membarrier(MEMBARRIER_GLOBAL_EXPEDITED)
+    membarrier(GLOBAL_EXPEDITED)
 
 
 @jit_inline
@@ -127,7 +126,7 @@ def prepare_to_sleep(bell):
     if load(bell + FENCED) != 0:
         fence()  # pairs with the fence in ring_bell()
     else:
-        membarrier(MEMBARRIER_GLOBAL_EXPEDITED)  # pairs with the compiler_fence in ring_bell()
+        membarrier(GLOBAL_EXPEDITED)  # pairs with the compiler_fence in ring_bell()
 
 
 @jit

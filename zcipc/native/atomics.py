@@ -14,6 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from zcipc.native.membarrier import NUMBER
+
 Address = types.int64
 WORD = 8  # bytes
 
@@ -24,13 +26,9 @@ _MACHINE = platform.machine()
 _PAUSE = {"x86_64": ("llvm.x86.sse2.pause", ()), "aarch64": ("llvm.aarch64.isb", (15,))}[_MACHINE]
 _SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[_MACHINE]
 _SYS_PIDFD_OPEN = 434  # the same on every architecture, like all system calls since Linux 5.1
-_SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283}[_MACHINE]
 _FUTEX_WAIT, _FUTEX_WAKE = 0, 1  # without FUTEX_PRIVATE_FLAG: the sleepers are in another process
 _CLOCK_MONOTONIC = 1
 _NS_PER_S = 1_000_000_000
-
-MEMBARRIER_GLOBAL_EXPEDITED = 1 << 1
-MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 _POLLIN = 1
 _PATH_BYTES = 64
@@ -219,7 +217,7 @@ def _system_call(number: int) -> Any:
 @intrinsic
 def membarrier(_context: Any, command: Any) -> Any:
     """The system call: 0, or -1 where the kernel lacks it or the command."""
-    return types.int64(types.int64), _system_call(_SYS_MEMBARRIER)
+    return types.int64(types.int64), _system_call(NUMBER)
 
 
 @intrinsic

@@ -3,7 +3,6 @@
 `describe` reads facts, from below roots that tests may replace; `doctor` judges facts and reads nothing.
 """
 
-import ctypes
 import os
 import platform
 import resource
@@ -15,11 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from zcipc.native.membarrier import GLOBAL_EXPEDITED, NUMBERS, QUERY, membarrier
+
 Level = Literal["ok", "note", "warn", "bad"]
 
 _CAP_SYS_NICE = 23  # the bit of /proc/self/status: CapEff
-_MEMBARRIER = {"x86_64": 324, "aarch64": 283}  # the system call's number
-_MEMBARRIER_GLOBAL_EXPEDITED = 1 << 1
 _MIB = 1 << 20
 
 
@@ -94,7 +93,7 @@ def doctor(facts: Mapping[str, Any] | None = None) -> list[Finding]:
 
 
 def _check_platform(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    if facts["architecture"] in _MEMBARRIER:
+    if facts["architecture"] in NUMBERS:
         yield Finding("ok", f"{facts['architecture']}, kernel {facts['kernel']}")
     else:
         yield Finding(
@@ -434,11 +433,8 @@ def _load(roots: Roots) -> float | None:
 
 def _has_membarrier() -> bool:
     """Whether the kernel has the barrier that spares senders their fence."""
-    number = _MEMBARRIER.get(platform.machine())
-    if number is None:
-        return False
-    commands: int = ctypes.CDLL(None).syscall(number, 0, 0, 0)  # MEMBARRIER_CMD_QUERY: a set of bits, or -1
-    return commands >= 0 and bool(commands & _MEMBARRIER_GLOBAL_EXPEDITED)
+    commands = membarrier(QUERY)  # a set of bits, or -1
+    return commands >= 0 and bool(commands & GLOBAL_EXPEDITED)
 
 
 def _can_pin() -> bool:
