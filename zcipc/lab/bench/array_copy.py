@@ -19,7 +19,7 @@ from zcipc.algorithms.ring import LINE
 from zcipc.lab.bench.scenario import LIMIT, Effort, Measured, Scenario, Series, WrongMessage, demand_none, own
 from zcipc.lab.harness.launch import Partner
 from zcipc.memory.segment import mapping_address, populate_pages
-from zcipc.native.atomics import clock, load_acquire, memcpy, store_release
+from zcipc.native.atomics import clock, load_acquire, memcpy, pause, store_release
 from zcipc.native.compiled import entry_point, jit
 
 SIZE = 1 << 20  # bytes
@@ -47,7 +47,7 @@ def _copy_in(flag, places, source, size, number):
 @jit
 def _copy_out(flag, places, destination, size, number):
     while load_acquire(flag) != number:  # ACQUIRE pairs with the RELEASE in _copy_in()
-        pass
+        pause()
     memcpy(destination, places + number % _PLACES * size, size)
 
 

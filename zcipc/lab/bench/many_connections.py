@@ -20,7 +20,7 @@ from zcipc.lab.harness.launch import Partner
 from zcipc.lab.harness.payload import fill, is_whole
 from zcipc.lab.measurements.tasks import Floats
 from zcipc.memory.segment import mapping_address, populate_pages
-from zcipc.native.atomics import WORD, load_acquire, store_release
+from zcipc.native.atomics import WORD, load_acquire, pause, store_release
 from zcipc.native.compiled import entry_point, jit
 
 MANY = 1000
@@ -80,7 +80,7 @@ def _write(place, number):
 def _read(place, number):
     """Wait for message `number`; whether it is whole."""
     while load_acquire(place) != number:  # ACQUIRE pairs with the RELEASE in _write()
-        pass
+        pause()
     return is_whole(place + WORD, SIZE, number)
 
 
