@@ -27,11 +27,20 @@ assert right.recv_bytes() == b"message"
 print(len(times))
 """
 
+CALL = (
+    TALK
+    + """
+from zcipc.calls.wire import Wire
+Wire(left).send((1, 2, b"content"))
+assert Wire(right).receive() == (1, 2, b"content")
+"""
+)
 
-def times_compiled(cache):
+
+def times_compiled(cache, program=TALK):
     """How often a fresh process compiles before it has passed a message."""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(Path(object_code.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", TALK], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
@@ -46,6 +55,12 @@ def test_it_is_compiled_once_and_again_when_it_is_spoilt(tmp_path):
     file.write_bytes(content)
     assert times_compiled(tmp_path) == 1
     assert times_compiled(tmp_path) == 0
+
+
+@pytest.mark.slow
+def test_it_holds_what_any_part_of_the_library_needs_whoever_compiled_it(tmp_path):
+    assert times_compiled(tmp_path) == 1
+    assert times_compiled(tmp_path, CALL) == 0
 
 
 def test_what_was_kept_is_found_again(tmp_path):

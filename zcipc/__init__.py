@@ -22,6 +22,7 @@ with uncollected():
     from zcipc._version import __version__
     from zcipc.algorithms.waiting import Waiting
     from zcipc.broadcast import Broadcast, BroadcastStatistics, Reader, ReaderStatistics
+    from zcipc.calls import messages as _messages  # noqa: F401  # what C calls is one object file: all of it has to be there
     from zcipc.connection import Connection, Pipe, wait
     from zcipc.ends.end import Statistics
     from zcipc.errors import (

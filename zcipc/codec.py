@@ -17,7 +17,7 @@ import struct
 from collections import ChainMap
 from collections.abc import Callable, Iterator
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -84,12 +84,18 @@ class Frame(NamedTuple):
 
 def encode_array(array: _Array) -> Frame | None:
     """A frame for an array of any dtype without objects, whatever its strides; None for one that only pickle understands."""
-    name = _dtype_name(array.dtype)
-    if name is None or array.dtype.metadata is not None:
+    dtype = array.dtype
+    head = None if dtype.metadata is not None else _array_head(dtype, array.shape, array.flags.fnc)
+    if head is None:
         return None
-    head = _ARRAY.pack(array.ndim, _order(array) == "F", len(name)) + struct.pack(f"<{array.ndim}q", *array.shape) + name
     start = _aligned(len(head))
     return Frame(ARRAY, start + array.nbytes, head, [(start, array)])
+
+
+@functools.lru_cache(maxsize=256)
+def _array_head(dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> bytes | None:
+    name = _dtype_name(dtype)
+    return None if name is None else _ARRAY.pack(len(shape), fortran, len(name)) + struct.pack(f"<{len(shape)}q", *shape) + name
 
 
 def encode_pickle(data: bytes, buffers: list[pickle.PickleBuffer]) -> Frame:
@@ -162,7 +168,7 @@ def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bo
     try:
         if tag == ARRAY:
             array = _decode_array(message)
-            return array.copy(order="K") if copy else array
+            return array.copy("K") if copy else array
         if tag == ARRAY_IN_PLACE:
             return _decode_array(message)
         data, buffers = split_pickle(tag, message, copy=copy)
@@ -172,12 +178,18 @@ def decode(tag: int, message: memoryview, *, copy: bool = True, allow_pickle: bo
 
 
 def _decode_array(message: memoryview) -> _Array:
-    dimensions, fortran, name_bytes = _ARRAY.unpack_from(message)
-    shape = struct.unpack_from(f"<{dimensions}q", message, _ARRAY.size)
-    name_start = _ARRAY.size + 8 * dimensions
-    dtype = _dtype(str(message[name_start : name_start + name_bytes], "utf-8"))
-    start = _aligned(name_start + name_bytes)
-    return np.ndarray(shape, dtype, message, start, order="F" if fortran else "C")
+    dimensions, _, name_bytes = _ARRAY.unpack_from(message)
+    end = _ARRAY.size + 8 * dimensions + name_bytes
+    shape, dtype, order = _array_layout(bytes(message[:end]))
+    return np.ndarray(shape, dtype, message, _aligned(end), None, order)
+
+
+@functools.lru_cache(maxsize=256)
+def _array_layout(head: bytes) -> tuple[tuple[int, ...], np.dtype[Any], Literal["C", "F"]]:
+    """What `_array_head` was made of, from a peer that may be hostile."""
+    dimensions, fortran, _ = _ARRAY.unpack_from(head)
+    dtype = _dtype(str(head[_ARRAY.size + 8 * dimensions :], "utf-8"))
+    return struct.unpack_from(f"<{dimensions}q", head, _ARRAY.size), dtype, "F" if fortran else "C"
 
 
 def split_pickle(tag: int, message: memoryview, *, copy: bool = True) -> tuple[memoryview, list[Any]]:

@@ -46,7 +46,10 @@ class CFunction:
     def address(self) -> int:
         """Where it lies in this process. The first address that is wanted loads, or compiles, all functions."""
         with _loading:
-            return int(_engine().get_function_address(self.name))
+            address = int(_engine().get_function_address(self.name))
+        if address == 0:
+            raise RuntimeError(f"{self.name} is not in the object file: its module is not imported by the package itself")
+        return address
 
 
 def cfunction(signature: Signature, name: str | None = None) -> Callable[[Callable[..., Any]], CFunction]:
