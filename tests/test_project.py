@@ -115,6 +115,25 @@ def test_the_library_needs_nothing_of_its_laboratory():
     assert not loaded & {"pandas", "matplotlib", "papermill", "rich", "zcipc.lab"}
 
 
+PUBLIC = """
+import sys, zcipc
+later = {"zcipc.broadcast", "zcipc.ipc", "zcipc.listener", "zcipc.queues"}
+assert not later & set(sys.modules), "the import of a pipe brings more than a pipe needs"
+assert set(zcipc.__all__) <= set(dir(zcipc))
+assert all(getattr(zcipc, name) is not None for name in zcipc.__all__)
+assert later <= set(sys.modules)
+try:
+    zcipc.Quueue
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_all_public_names_are_there_some_when_they_are_first_named():
+    done = subprocess.run([sys.executable, "-c", PUBLIC], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "module 'zcipc' has no attribute 'Quueue'\n", done.stderr
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("zcipc.lab.")])
 def test_the_laboratory_is_in_order(name):
     part = name.split(".")[2]

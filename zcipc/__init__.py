@@ -16,13 +16,14 @@ from zcipc.native.membarrier import register_while_alone
 
 register_while_alone()  # before numba comes, and with it threads
 
+from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
 from zcipc.native.importing import uncollected  # noqa: E402
 
 with uncollected():
     from zcipc._version import __version__
     from zcipc.algorithms.waiting import Waiting
-    from zcipc.broadcast import Broadcast, BroadcastStatistics, Reader, ReaderStatistics
-    from zcipc.calls import messages as _messages  # noqa: F401  # what C calls is one object file: all of it has to be there
     from zcipc.connection import Connection, Pipe, wait
     from zcipc.ends.end import Statistics
     from zcipc.errors import (
@@ -45,9 +46,21 @@ with uncollected():
         WrongDirection,
         ZcipcError,
     )
+
+if TYPE_CHECKING:
+    from zcipc.broadcast import Broadcast, BroadcastStatistics, Reader, ReaderStatistics
     from zcipc.ipc import Ipc, IpcStatistics, ipc_destroy, ipc_init, ipc_receive, ipc_send
     from zcipc.listener import Client, Listener, ListenerStatistics
     from zcipc.queues import JoinableQueue, Queue, QueueStatistics, SimpleQueue
+
+# What a pipe does not need is imported when it is first named: with it, this import would take half as long again.
+_LATER = {
+    "zcipc.broadcast": ("Broadcast", "BroadcastStatistics", "Reader", "ReaderStatistics"),
+    "zcipc.ipc": ("Ipc", "IpcStatistics", "ipc_destroy", "ipc_init", "ipc_receive", "ipc_send"),
+    "zcipc.listener": ("Client", "Listener", "ListenerStatistics"),
+    "zcipc.queues": ("JoinableQueue", "Queue", "QueueStatistics", "SimpleQueue"),
+}
+_HOMES = {name: module for module, names in _LATER.items() for name in names}
 
 __all__ = [
     "Broadcast", "BroadcastStatistics", "BufferTooShort", "Client", "Closed", "Connection", "CorruptSegment",
@@ -57,3 +70,15 @@ __all__ = [
     "SimpleQueue", "Statistics", "TimedOut", "VersionMismatch", "Waiting", "WrongDirection", "ZcipcError", "__version__",
     "ipc_destroy", "ipc_init", "ipc_receive", "ipc_send", "wait",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with uncollected():
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

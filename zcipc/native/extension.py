@@ -433,23 +433,35 @@ def entry(function: Any, arguments: str, result: Any) -> Any:
         arguments: one letter for each, as for `PyArg_Parse`: O for the address of the object itself, L for an `int`.
         result: `new_int`, `new_bool`, `no_result` or `as_it_is`, which makes an object of what `function` returns.
     """
-    expected, unpack = len(arguments), _unpack(arguments)
+    return _Entry(function, arguments, result)
 
-    @cfunction(Method, f"{function.__module__}.{function.__name__}")
-    def called(_self, values, count, _keywords):
-        if count != expected:
-            return int64(_bad_argument())
-        words = unpack(values)
-        if _error_occurred() != 0:
-            return 0
-        return result(function(*words))
 
-    def make(_owner: Any) -> Any:
-        definition = _Method(function.__name__.encode(), called.address, _FASTCALL_WITH_KEYWORDS, None)
+class _Entry(functools.cached_property[Any]):
+    """Part of the module of its class, so that whoever uses one of those entries loads them all."""
+
+    def __init__(self, function: Any, arguments: str, result: Any) -> None:
+        super().__init__(self._make)
+        expected, unpack = len(arguments), _unpack(arguments)
+
+        def called(_self, values, count, _keywords):
+            if count != expected:
+                return int64(_bad_argument())
+            words = unpack(values)
+            if _error_occurred() != 0:
+                return 0
+            return result(function(*words))
+
+        self._called = called
+        self._name = function.__name__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)
+        self._compiled = cfunction(Method, owner.__module__, f"{owner.__qualname__}.{name}")(self._called)
+
+    def _make(self, _owner: Any) -> Any:
+        definition = _Method(self._name.encode(), self._compiled.address, _FASTCALL_WITH_KEYWORDS, None)
         _kept.append(definition)
         return _new_function(definition, None, None)
-
-    return functools.cached_property(make)
 
 
 def _unpack(kinds: str) -> Any:

@@ -1,11 +1,11 @@
-"""The compiled functions that C calls, as one object file: the first message of a process does not wait for a compiler.
+"""The compiled functions that C calls, as object files: the first message of a process does not wait for a compiler.
 
 Numba's cache wakes the whole compiler, and imports SciPy with it, before it loads the first function: a quarter of a second.
 The functions here need nothing of numba once they are compiled. They take and return words, and refer to symbols of libc and
-of CPython alone. So all of them are translated into one relocatable object, kept where numba keeps its cache, and LLVM
-alone loads it, in milliseconds.
+of CPython alone. So those of a module are translated into one relocatable object, kept where numba keeps its cache, and LLVM
+alone loads it, in milliseconds, when the first of them is wanted.
 
-The object is for one processor, one version of everything that made it and one state of the package. Anything else in its
+An object is for one processor, one version of everything that made it and one state of the package. Anything else in its
 place, be it stale, cut short or spoilt, is as good as nothing: it is made again. Where it cannot be kept, each process makes
 its own.
 """
@@ -17,6 +17,7 @@ import hashlib
 import sys
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,67 +39,76 @@ _DIGEST_BYTES = 32  # at the end of the file
 class CFunction:
     """A compiled function that C can call, with the interpreter lock held."""
 
-    def __init__(self, function: Callable[..., Any], signature: Signature, name: str) -> None:
+    def __init__(self, function: Callable[..., Any], signature: Signature, module: str, name: str) -> None:
         self.function, self.signature = function, signature
-        self.name = name
+        self.name = f"{module}.{name}"
+        self.module = module
 
     @property
     def address(self) -> int:
-        """Where it lies in this process. The first address that is wanted loads, or compiles, all functions."""
+        """Where it lies in this process. The first address that is wanted loads, or compiles, all functions of the module."""
         with _loading:
+            _load(self.module)
             address = int(_engine().get_function_address(self.name))
         if address == 0:
-            raise RuntimeError(f"{self.name} is not in the object file: its module is not imported by the package itself")
+            raise RuntimeError(f"{self.name} is not in the object file of its module: it was made after the module's import")
         return address
 
 
-def cfunction(signature: Signature, name: str | None = None) -> Callable[[Callable[..., Any]], CFunction]:
-    """Make a Python function, one that C can call, known as `name` or by its own. Only while the package is imported."""
+def cfunction(
+    signature: Signature, module: str | None = None, name: str | None = None
+) -> Callable[[Callable[..., Any]], CFunction]:
+    """Make a Python function, one that C can call, part of `module`, or its own, as `name`. Only while that is imported."""
 
     def decorate(function: Callable[..., Any]) -> CFunction:
-        made = CFunction(function, signature, name or f"{function.__module__}.{function.__name__}")
-        _functions.append(made)
+        made = CFunction(function, signature, module or function.__module__, name or function.__name__)
+        _functions[made.module].append(made)
         return made
 
     return decorate
 
 
-_functions: list[CFunction] = []
+_functions: defaultdict[str, list[CFunction]] = defaultdict(list)  # by module
 _loading = threading.RLock()
 
 
 @functools.cache
 def _engine() -> Any:
-    """LLVM's linker, with the object loaded. Kept for ever, as are the addresses."""
-    file = _file()
+    """LLVM's linker. Kept for ever, as are the addresses of what it loads."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=config.USE_LLVMLITE_MEMORY_MANAGER)
+
+
+@functools.cache
+def _load(module_name: str) -> None:
+    """Load the functions of a module, which are compiled unless a process before has."""
+    functions = _functions[module_name]
+    file = _file(functions)
     code = None if file is None else _kept(file)
     if code is None:
-        module, machine = _compiled()
+        module, machine = _compiled(functions)
         code = machine.emit_object(module)
         if file is not None and not _foreign_symbols(module):
             _keep(file, code)
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    linker = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), linker, use_lmm=config.USE_LLVMLITE_MEMORY_MANAGER)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return engine
+    _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
+    _engine().finalize_object()
 
 
-def _compiled() -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
-    """All functions, compiled by numba under their own names, and the machine to translate them for.
+def _compiled(functions: list[CFunction]) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    """The functions, compiled by numba under their own names, and the machine to translate them for.
 
     Nobody else can call what they are made of. So LLVM sees that none of it raises, and drops the code that would tell numba.
     """
     module = llvm.parse_assembly("")
-    for function in _functions:
+    for function in functions:
         made = CFunc(function.function, (function.signature.args, function.signature.return_type), {}, {"error_model": "numpy"})
         made.compile()
         part = llvm.parse_assembly(made.inspect_llvm())
         part.get_function(made.native_name).name = function.name
         module.link_in(part)
-    public = {function.name for function in _functions}
+    public = {function.name for function in functions}
     for symbol in _symbols(module):
         if not symbol.is_declaration and symbol.name not in public:
             symbol.linkage = "internal"
@@ -118,15 +128,20 @@ def _foreign_symbols(module: llvm.ModuleRef) -> list[str]:
     return [name for name in wanted if not hasattr(ctypes.pythonapi, name)]
 
 
-def _file() -> Path | None:
-    """Where the object for this machine is kept; None where numba finds no directory to write to."""
-    processor = (config.CPU_NAME or llvm.get_host_cpu_name(), config.CPU_FEATURES or get_host_cpu_features())
-    makers = (sys.version, numba.__version__, llvmlite.__version__, llvm.get_default_triple(), config.OPT)
-    key = hashlib.blake2b(repr((processor, makers)).encode(), digest_size=8).hexdigest()
+def _file(functions: list[CFunction]) -> Path | None:
+    """Where the object of a module for this machine is kept; None where numba finds no directory to write to."""
     try:
-        return Path(FunctionCache(_functions[0].function).cache_path) / f"object_code-{key}.o"
+        return Path(FunctionCache(functions[0].function).cache_path) / f"{functions[0].module}-{_makers()}.o"
     except RuntimeError:
         return None
+
+
+@functools.cache
+def _makers() -> str:
+    """What tells the objects of this processor, compiler and interpreter from others."""
+    processor = (config.CPU_NAME or llvm.get_host_cpu_name(), config.CPU_FEATURES or get_host_cpu_features())
+    makers = (sys.version, numba.__version__, llvmlite.__version__, llvm.get_default_triple(), config.OPT)
+    return hashlib.blake2b(repr((processor, makers)).encode(), digest_size=8).hexdigest()
 
 
 def _digest(code: bytes) -> bytes:

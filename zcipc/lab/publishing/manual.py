@@ -26,7 +26,7 @@ def build(directory: Path) -> None:
         template_directory=Path(__file__).parents[1] / "templates",
     )
     render.env.globals["guide"] = (ROOT / DOCUMENT).read_text(encoding="utf-8")
-    modules = {name: doc.Module(import_module(name)) for name in MODULES}
+    modules = {name: _described(name) for name in MODULES}
     for module in modules.values():
         for one in module.own_members:
             if isinstance(one, doc.Class):
@@ -36,6 +36,13 @@ def build(directory: Path) -> None:
         write_bytes(page.with_suffix(".html"), render.html_module(module, modules).encode())
     write_bytes(directory / "index.html", render.html_index(modules).encode())
     write_bytes(directory / "search.js", render.search_index(modules).encode())
+
+
+def _described(name: str) -> doc.Module:
+    module = import_module(name)
+    for public in getattr(module, "__all__", ()):
+        getattr(module, public)  # some come when they are first named, and pdoc takes only what is there
+    return doc.Module(module)
 
 
 def _show_inherited(cls: doc.Class) -> None:
