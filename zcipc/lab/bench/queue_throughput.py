@@ -22,6 +22,7 @@ _SHARE, _SLOW_SHARE = 4, 64  # of the messages of a stream in compiled code, one
 _BYTES = bytes(SIZE)
 _OBJECT = {"id": 1, "name": "string", "xy": (1.0, 2.0)}  # as long, pickled
 _PEER = "faster_fifo"  # which may be missing
+_context = multiprocessing.get_context("fork")  # what is made here is inherited by producers and consumers
 
 
 def _faster_fifo() -> Any:
@@ -33,8 +34,8 @@ def _faster_fifo() -> Any:
 _QUEUES: dict[str, Callable[[], Any]] = {
     "zcipc": lambda: zcipc.Queue(capacity=_CAPACITY),
     _PEER: _faster_fifo,
-    "multiprocessing": multiprocessing.Queue,
-    "multiprocessing_simple": multiprocessing.SimpleQueue,
+    "multiprocessing": _context.Queue,
+    "multiprocessing_simple": _context.SimpleQueue,
 }
 
 

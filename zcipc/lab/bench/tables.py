@@ -64,7 +64,8 @@ def _estimate(estimate: Estimate | None) -> tuple[str, str]:
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if low != low else f"{_number(low)} .. {_number(high)}"
+    """Nothing if it is not known, or no wider than its value."""
+    return "" if low != low or low == high else f"{_number(low)} .. {_number(high)}"
 
 
 def _size(count: int) -> str:
