@@ -50,6 +50,18 @@ def use_once(reader):
     time.sleep(3600)
 
 
+def never_use(reader):
+    time.sleep(3600)
+
+
+def use_until_closed(reader):
+    try:
+        while True:
+            reader.recv(timeout=PATIENCE)
+    except Closed as reason:
+        return str(reason)
+
+
 def send_and_die(sender):
     for number in range(3):
         sender.send(number)
@@ -175,6 +187,30 @@ def test_a_reader_that_is_gone_holds_nobody_up(ended):
         sender.send((number, bytes(100)), timeout=PATIENCE)
         assert stays.recv()[0] == number
     assert time.monotonic() - start < 0.5
+
+
+def test_a_reader_that_died_before_it_came_can_be_closed_in_its_place():
+    sender = Broadcast(1, capacity=CAPACITY)
+    (reader,) = sender.readers
+    with Child(never_use, reader) as child:
+        child.kill()
+    sender.send(bytes(CAPACITY // 2))
+    with pytest.raises(TimedOut):
+        sender.send(bytes(CAPACITY // 2), timeout=0.1)
+    reader.close()
+    sender.send(bytes(CAPACITY // 2), timeout=PATIENCE)
+
+
+def test_a_reader_closed_elsewhere_is_told_so():
+    sender = Broadcast(1, capacity=CAPACITY)
+    (reader,) = sender.readers
+    with Child(use_until_closed, reader) as child:
+        sender.send(0)
+        while not sender.statistics().readers[0].process:
+            time.sleep(0.001)
+        reader.close()
+        sender.send(1)
+        assert "another process" in child.outcome()
 
 
 def test_a_sender_that_died_is_told_after_what_it_sent():

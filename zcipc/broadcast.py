@@ -358,6 +358,8 @@ class Reader(_Member, Generic[Received]):
             seen, closed = core.entries.word(self, core.RING + ring.TAIL), core.entries.word(self, _CLOSED)
             found = _entries.receive(self)
             if core.entries.word(self, self._place + _GONE):
+                if self._slow != "disconnect":
+                    raise Closed(f"{self!r} was closed in another process")
                 raise Closed(f"{self!r} was too slow, and the sender disconnected it; enlarge capacity, or use slow='drop'")
             if isinstance(found, list):
                 ((tag, data),) = found
@@ -413,7 +415,7 @@ class Broadcast(_Member, Generic[Item]):
 
     Sender and readers go to other processes as arguments of `multiprocessing.Process` under any start method, or through a
     connection. Each belongs to the process that uses it first. A reader that has not come yet counts as slow; one that closed
-    or whose process ended does not count.
+    or whose process ended does not count. If that ended before it came, whoever started it closes the reader in its place.
 
     Args:
         readers: how many.

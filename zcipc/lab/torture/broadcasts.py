@@ -52,7 +52,7 @@ def _torment(broadcast: Broadcast, policy: Policy, seed: int, tally: Tally, step
             for index, reader in enumerate(broadcast.readers)
         ]
         sender = stack.enter_context(Victim(partial(_send, broadcast, sent, Random(seed))))
-        eventually(lambda: sent[0] > 0)
+        eventually(lambda: sent[0] > 0 and all(seat.process for seat in broadcast.statistics().readers))  # as in kills.py
         victims = random.sample(range(_READERS), _KILLED)
         for victim in victims:
             time.sleep(random.uniform(0, _LONGEST_LIFE_S))
