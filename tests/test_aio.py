@@ -133,9 +133,12 @@ def test_a_process_that_takes_its_time_to_end_is_missed_all_the_same(run, ends):
     run(wait())
 
 
-def test_the_loop_goes_on_and_rests_while_a_message_is_awaited(run, ends):
+@pytest.mark.parametrize("waiting", zcipc.Waiting)
+def test_the_loop_goes_on_and_rests_while_a_message_is_awaited(run, waiting):
+    ours, theirs = zcipc.Pipe(waiting=waiting)
+
     async def wait():
-        connection = aio.Connection(ends[0])
+        connection = aio.Connection(ours)
         receiving = asyncio.create_task(connection.recv())
         await asyncio.sleep(0.05)
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -146,9 +149,26 @@ def test_the_loop_goes_on_and_rests_while_a_message_is_awaited(run, ends):
         assert await receiving == "echoed"
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    with Child(echo, ends[1]):
+    with Child(echo, theirs):
+        theirs.close()
         assert run(wait()) < 0.05, "seconds of a core in a quarter of a second"
-        ends[0].close()
+        ours.close()
+
+
+def test_a_message_that_comes_at_once_is_found_before_the_loop_sleeps(run, ends):
+    ours, theirs = ends
+    theirs.send("the first")
+    assert ours.recv() == "the first"
+
+    async def wait():
+        connection = aio.Connection(ours)
+        asyncio.get_running_loop().remove_reader(connection._news.fileno())  # so nothing would wake it
+        receiving = asyncio.create_task(connection.recv())
+        await asyncio.sleep(0)
+        theirs.send("while another task ran")
+        return await receiving
+
+    assert run(wait()) == "while another task ran"
 
 
 def test_a_message_that_nobody_receives_does_not_keep_the_loop_busy(run, ends):

@@ -19,18 +19,22 @@ import functools
 import inspect
 import itertools
 import select
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from multiprocessing import AuthenticationError
 from typing import Any, Generic, Self, TypeVar, cast
 
 from zcipc import connection as blocking
+from zcipc import operations as ops
 from zcipc import rpc
+from zcipc.algorithms.waiting import Waiting
 from zcipc.annotations import BytesLike, Received, Sent
 from zcipc.calls.service import Filled, Method, demand_agreement, methods
 from zcipc.calls.wire import Message, Unreadable, Wire, framed
 from zcipc.codec import PLAIN, Frame
 from zcipc.display import Displayed
 from zcipc.ends.end import Statistics
+from zcipc.ends.methods import entries
 from zcipc.ends.streams import cut
 from zcipc.errors import Closed, NameNotFound, PeerDied, TimedOut, ZcipcError
 from zcipc.listener import PACKET, RETRY_S, Listener, enter, knock
@@ -54,6 +58,9 @@ _Result = TypeVar("_Result")
 class Connection(Displayed, Generic[Sent, Received]):
     """An end for the event loop that runs: a `zcipc.Connection` that no other thread uses.
 
+    Who receives looks again and again for as long as the connection is to spin, but 50 µs at the most, and lets the other tasks
+    run between the looks. Then it sleeps.
+
     Its descriptor stays readable while a message is not received, which would keep the loop busy. So the loop watches another,
     an epoll set that tells only that something *came*; whoever waits then looks.
     """
@@ -66,6 +73,7 @@ class Connection(Displayed, Generic[Sent, Received]):
         self._sending = asyncio.Lock()  # first come, first served
         self._news = select.epoll()
         self._news.register(connection.fileno(), select.EPOLLIN | select.EPOLLET)
+        self._spin_ns = min(connection._get(ops.SPIN_NS), Waiting.HYBRID.value)  # known once it is open
         self._loop.add_reader(self._news.fileno(), self._look)
 
     async def send(self, obj: Sent) -> None:
@@ -113,12 +121,20 @@ class Connection(Displayed, Generic[Sent, Received]):
     async def received(self, take: Callable[[], _Result]) -> _Result:
         """What `take`, which must not wait, makes of the next message. It is called until it does not raise `TimedOut`."""
         while True:
-            while not self.connection.poll():
-                self._wake(self._senders)  # to find nothing has silenced the descriptor, which may have told of room
-                await self._woken(self._receivers)
+            if not await self._seen_awake():
+                while not self.connection.poll():
+                    self._wake(self._senders)  # to find nothing has silenced the descriptor, which may have told of room
+                    await self._woken(self._receivers)
             with contextlib.suppress(TimedOut):
                 return take()
             await asyncio.sleep(0)  # it was a part of a large message; and now the other tasks
+
+    async def _seen_awake(self) -> bool:
+        """Whether there is a message within the spin of the connection. The other tasks run between the looks."""
+        deadline = time.monotonic_ns() + self._spin_ns
+        while not (there := entries.peek(self.connection) == ops.DONE) and time.monotonic_ns() < deadline:
+            await asyncio.sleep(0)
+        return there
 
     async def send_frame(self, frame: Frame) -> None:
         """Send a message, in parts if it is larger than the queue; wait for room."""
