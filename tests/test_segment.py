@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,22 @@ def test_a_view_outlives_its_segment():
     view[:] = b"12345678"
     segment.close()
     assert bytes(view) == b"12345678"
+
+
+def test_threads_that_close_at_once_close_each_mapping_once(monkeypatch):
+    """A second `close` of the same descriptor would hit whatever file has its number by then."""
+    close, closed = module.SharedMemory.close, []
+
+    def close_slowly(memory):
+        closed.append(memory.name)
+        time.sleep(0.05)
+        close(memory)
+
+    monkeypatch.setattr(module.SharedMemory, "close", close_slowly)
+    segments = [Segment.create("test", SIZE) for _ in range(4)]
+    with ThreadPoolExecutor(len(segments)) as threads:
+        list(threads.map(Segment.close, segments))
+    assert [closed.count(segment.name) for segment in segments] == [1] * len(segments)
 
 
 def test_a_renamed_segment_has_the_new_name_only(segment):

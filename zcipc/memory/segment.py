@@ -14,6 +14,7 @@ import secrets
 import struct
 import time
 import weakref
+from collections import deque
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -299,16 +300,17 @@ def _unlink_left() -> None:
 
 def _close_mapping(memory: SharedMemory) -> None:
     _closing.append(memory)
-    _closing[:] = [memory for memory in _closing if not _closed(memory)]
+    for _ in range(len(_closing)):
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            _close_or_keep(_closing.popleft())  # this thread's alone: `close` by two would close somebody else's descriptor
 
 
-def _closed(memory: SharedMemory) -> bool:
+def _close_or_keep(memory: SharedMemory) -> None:
     try:
         memory.close()
     except BufferError:  # a view of the memory lives: tried again when the next segment closes, never under a reader
-        return False
-    return True
+        _closing.append(memory)
 
 
-_closing: list[SharedMemory] = []
+_closing: deque[SharedMemory] = deque()
 _left: set[tuple[str, int | None]] = set()  # names, with their creators, that processes were told and may not have come to
