@@ -83,7 +83,7 @@ def injection(frame: pd.DataFrame) -> ThemedFigure:
         panels = figure.subplots(len(transports), len(columns), sharex=True, squeeze=False)
         for column, (size, runtime) in enumerate(columns):
             sized, bound = (rows[rows["message_bytes"] == size] for rows in (drawn, limit))
-            view = view_of(sized, bound)
+            view = _with_room_for_the_limit(view_of(sized, bound), bound)
             for axes, transport in zip(panels[:, column], transports, strict=True):
                 cell = sized[(sized["transport"] == transport) & (sized["runtime"] == runtime)]
                 for volume, line in cell.groupby("volume_messages"):
@@ -245,6 +245,13 @@ def _injection_limit(axes: Axes, limit: pd.DataFrame) -> None:
     rate = limit["value"].median()
     axes.axhline(rate, color=style.LIMIT_GREY, linewidth=0.8, gid=LIMIT)
     _name_limit(axes, limit["interval_s"].min(), rate, below=False)
+
+
+def _with_room_for_the_limit(view: tuple[float, float], limit: pd.DataFrame) -> tuple[float, float]:
+    """The view, enlarged so that the limit's name has a sixth of a panel above its line."""
+    bottom, top = view
+    rate = limit["value"].median() if not limit.empty else bottom
+    return bottom, max(top, rate * (rate / bottom) ** (1 / 5))
 
 
 def _name_limit(axes: Axes, x: float, y: float, below: bool) -> None:
