@@ -53,6 +53,7 @@ HELD = STATE + 4 * WORD  # messages that are being read in place
 NAMESPACE = STATE + 5 * WORD  # of this process's pid; in another one the peer's number says nothing
 DOORBELL = STATE + 6 * WORD  # see doorbell.py; its first word is 0 while the end is not watched
 SLEEPERS = DOORBELL + DOORBELL_BYTES  # threads that wait without the interpreter lock: the memory must stay mapped
+PEER_ENDED = SLEEPERS + WORD  # 1 if the last wait for a message found that the peer's process seems to have ended
 END_WORDS = 3 * LINE // WORD
 
 # States of an end.

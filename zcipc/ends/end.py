@@ -203,7 +203,8 @@ class End(Displayed, Handle):
         `operations.await_message`.
         """
         self._require_open()
-        start, ended = time.monotonic(), False
+        start, ended = time.monotonic(), self._get(ops.PEER_ENDED) != 0
+        self._set(ops.PEER_ENDED, 0)
         deadline = None if timeout is None else start + timeout
         while True:
             now = time.monotonic()

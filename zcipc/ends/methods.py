@@ -392,9 +392,9 @@ def peek_patiently(channel):
     header, payload = ops.peek(end)
     if payload == ops.AGAIN:
         header, payload = ops.spin_and_peek(end, load(end + ops.SPIN_NS))
-        if payload == ops.AGAIN:
+        if payload == ops.AGAIN and load(end + ops.PEER_ENDED) == 0:
             new_reference(channel)  # whoever lent it to us may let it go while other threads run
-            _await_message(channel, 0, ops.SLICE_NS)
+            store(end + ops.PEER_ENDED, _await_message(channel, 0, ops.SLICE_NS))
             header, payload = ops.peek(end)
             drop_reference(channel)
     return header, payload

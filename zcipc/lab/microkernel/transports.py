@@ -21,7 +21,7 @@ from zcipc.calls.wire import Message, Wire
 from zcipc.errors import Closed, NameNotFound, PeerDied
 
 PROCESSES = 3  # application, file server, driver
-CAPACITY = 8 << 20  # bytes, of a connection of zcipc
+CAPACITY = 4 << 20  # bytes, of a connection of zcipc
 PIPE_BYTES = 1 << 20  # what an unprivileged process may have in a pipe
 PATIENCE_S = 20.0  # for a server to appear
 _RETRY_S = 0.001
